@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.9"
+# dependencies = ["requests>=2.32.4,<3"]
+# ///
+"""Force a sync of a Fivetran connector and keep a record of it.
+
+A running sync is stopped and started again. The script does not wait for its end.
+
+In a shell, with API key and secret in the environment (ps shows arguments to all):
+  ./fivetran_execute_sync.py --connector-id speak_inexpensive
+In cron, with all three variables in a file that only its owner can read:
+  0 * * * * set -a; . ~/.fivetran; ~/sync/fivetran_execute_sync.py
+
+Files, under SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifacts):
+  fivetran-blueprints/responses/sync_{connector_id}_response.json
+  fivetran-blueprints/variables/[{SHIPYARD_LOG_ID}_]force_sync.pickle
+
+Exit codes:
+  0   Fivetran accepted the sync     200 API key or secret refused
+  1   record could not be written    201 refused for another reason
+  2   bad usage, nothing was sent    203 conflict with what is under way
+  130 Ctrl-C                         204 unknown connector
+  249 no answer, rate limit, server error or nonsense: another try may help
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import pickle
+import queue
+import random
+import re
+import sys
+import tempfile
+import threading
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import suppress
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Callable, NoReturn, TextIO
+
+INSTALL = "python3 -m venv .venv && .venv/bin/pip install requests"
+URL = "https://api.fivetran.com/v1/connections/{}/sync"
+USER_AGENT = "fivetran-execute-sync/1.0.0"
+HEADERS = {"Accept": "application/json;version=2", "User-Agent": USER_AGENT}
+REQUIRED = {
+    "FIVETRAN_API_KEY": "--api-key",
+    "FIVETRAN_API_SECRET": "--api-secret",
+    "FIVETRAN_CONNECTOR_ID": "--connector-id",
+}
+DEFAULTS = {"SHIPYARD_ARTIFACTS_DIRECTORY": "shipyard-artifacts", "--timeout": "60"}
+WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
+BODY_BYTES = 256 * 1024  # read at most; parsed, JSON takes up to 60 times as much
+
+# The outcome of a try: an HTTP status, or one of these where that does not tell it.
+ACCEPTED, NO_ANSWER, NO_WAY = 0, -1, -2
+PASSING = (NO_ANSWER, 429, 500, 502, 503, 504)  # may be over at the next try
+LASTING = "VERIFY_FAILED|X509|TLS CA|Tunnel connection failed: (?!429|50[0234])"
+MAYBE = "The sync may have been started all the same; running this again is safe"
+PLAIN = "the plain ones, not the Base64 form that Fivetran's own command line reads"
+PORTAL = "look for a proxy or a portal between here and Fivetran"
+# Outcome, or the first digit of an HTTP status: exit code and advice.
+VERDICTS = {
+    ACCEPTED: (0, "It goes on without this script"),
+    NO_ANSWER: (249, f"Check the network and HTTPS_PROXY. {MAYBE}"),
+    NO_WAY: (249, "Check HTTPS_PROXY, and the certificates in REQUESTS_CA_BUNDLE"),
+    2: (249, f"Fivetran does not answer like this: {PORTAL}. {MAYBE}"),
+    3: (201, f"Redirects are not followed: {PORTAL}"),
+    4: (201, "Fivetran does not take this request: look for a newer version of this"),
+    5: (249, f"Fivetran has a problem: see status.fivetran.com. {MAYBE}"),
+    401: (200, f"Check FIVETRAN_API_KEY and FIVETRAN_API_SECRET: {PLAIN}"),
+    403: (200, "Give the API key a role that may sync this connection"),
+    404: (204, "Take the connector ID from the Setup tab of the connection"),
+    409: (203, "Wait for what is under way on this connection, then run this again"),
+    429: (249, "The account's rate limit is used up: run this later, or less often"),
+}
+to_json = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).encode
+UNANSWERED = to_json({"code": "NoResponse", "message": f"No answer came. {MAYBE}"})
+
+
+class Parser(ArgumentParser):
+    """Prints as the rest of the script does."""
+
+    def error(self, message: str) -> NoReturn:
+        say(sys.stderr, f"Nothing was sent: {message}. For help: --help")
+        sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        write(file, message)
+
+
+def main() -> int:
+    """Force the sync, keep its record, tell the outcome, return the exit code."""
+    start = time.monotonic()
+    state = "Nothing was sent"  # true at any time, whatever ends the run
+    try:
+        inputs = read_inputs()
+        sync = f"sync of connector {inputs['FIVETRAN_CONNECTOR_ID']}"
+        # A record of no answer comes first: should this run be killed, none of an
+        # earlier one is left, and folders that cannot be written are found in time.
+        keep(inputs, UNANSWERED)
+
+        say(sys.stdout, f"Forcing a {sync}")
+        state = f"The {sync} may have been started"
+        outcome, told, response = ask(inputs, start + float(inputs["--timeout"]))
+        code, advice = VERDICTS.get(outcome, VERDICTS.get(outcome // 100, VERDICTS[2]))
+        state = told if code else f"The {sync} was started all the same"
+        kept = keep(inputs, response)
+        say(sys.stderr if code else sys.stdout, f"{told}. {advice}")
+        say(sys.stdout, f"Kept {kept}")
+        return code
+    except OSError as error:
+        say(sys.stderr, f"{state}, but its record cannot be written: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say(sys.stderr, f"Interrupted. {state}")
+        return 130
+
+
+def read_inputs() -> dict[str, str]:
+    """Return the inputs by variable, or exit with 2; no message repeats a value."""
+    parser = Parser(description=__doc__, allow_abbrev=False)
+    parser.formatter_class = RawDescriptionHelpFormatter
+    for name, flag in REQUIRED.items():
+        parser.add_argument(flag, dest=name, help=f"default: {name}")
+    parser.add_argument("--timeout", dest="--timeout", help="seconds, default: 60")
+    parser.add_argument("--version", action="version", version=USER_AGENT)
+    options, unknown = parser.parse_known_args()
+    if sys.version_info < (3, 9):  # noqa: UP036
+        parser.error("this needs Python 3.9 or newer: start it with another python3")
+    if not find_spec("requests"):
+        parser.error(f"requests is not installed; type {INSTALL}")
+    if unknown:
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        parser.error(f"unknown arguments {' '.join(flags)}")
+    inputs = {
+        name: value.strip()
+        for source in (DEFAULTS, os.environ, vars(options))  # the last counts most
+        for name, value in source.items()
+        if value and value.strip()
+    }
+    missing = [f"{REQUIRED[name]} or {name}" for name in REQUIRED if name not in inputs]
+    if missing:
+        parser.error(f"missing {', '.join(missing)}")
+    for name in ("FIVETRAN_CONNECTOR_ID", "SHIPYARD_LOG_ID"):
+        if not re.fullmatch("[A-Za-z0-9_-]{0,100}", inputs.get(name, "")):
+            parser.error(f"{name} takes up to 100 ASCII letters, digits, _ and -")
+    with suppress(ValueError):
+        if 0 < float(inputs["--timeout"]) < threading.TIMEOUT_MAX:
+            return inputs
+    parser.error("--timeout takes a positive number of seconds")
+
+
+def keep(inputs: dict[str, str], response: str) -> str:
+    """Replace both artifacts, each whole or not at all; return where, raise OSError."""
+    artifacts = Path(inputs["SHIPYARD_ARTIFACTS_DIRECTORY"], "fivetran-blueprints")
+    connector_id = inputs["FIVETRAN_CONNECTOR_ID"]
+    log_id = inputs.get("SHIPYARD_LOG_ID")
+    response_path = artifacts / "responses" / f"sync_{connector_id}_response.json"
+    record_name = f"{log_id}_force_sync.pickle" if log_id else "force_sync.pickle"
+    record = [connector_id, datetime.now(timezone.utc)]  # as Check Sync Status loads it
+    contents = {
+        response_path: f"{response}\n".encode(errors="backslashreplace"),
+        artifacts / "variables" / record_name: pickle.dumps(record, protocol=3),
+    }
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+    with tempfile.TemporaryDirectory(dir=response_path.parent) as drafts:
+        for path, content in contents.items():
+            Path(drafts, path.name).write_bytes(content)
+        for path in contents:
+            Path(drafts, path.name).replace(path)
+    return " and ".join(map(str, contents))
+
+
+def ask(inputs: dict[str, str], deadline: float) -> tuple[int, str, str]:
+    """Return the final outcome, what to tell of it, and the JSON text to store."""
+    overdue = NO_ANSWER, f"No answer within {inputs['--timeout']} s", UNANSWERED, 0
+    for wait in (*WAITS_SECONDS, None):
+        left = deadline - time.monotonic()
+        outcome, told, response, pause = within(left, send, inputs, left) or overdue
+        if wait is None or outcome not in PASSING:
+            break
+        pause = pause or wait * random.uniform(0.75, 1.25)
+        if pause >= deadline - time.monotonic():
+            say(sys.stderr, f"No time to wait {pause:.0f} s for another try")
+            break
+        say(sys.stderr, f"{told}. Trying again in {pause:.1f} s")
+        time.sleep(pause)
+    return outcome, told, response
+
+
+def within(seconds: float, call: Callable[..., Any], *arguments: object) -> Any:
+    """Return what the call returns, or None when it takes longer than `seconds`.
+
+    It then goes on in a thread that nothing waits for: no signal wakes a blocked name
+    look-up, and every byte starts requests' timeout anew (psf/requests#1928, #3099).
+    """
+    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    work = lambda: results.put(call(*arguments))
+    threading.Thread(target=work, daemon=True).start()
+    with suppress(queue.Empty):
+        return results.get(timeout=max(0, seconds))
+
+
+def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
+    """Return what one request came to, as ask() does, and the wait it asks for, or 0."""
+    import requests
+    from requests.auth import HTTPBasicAuth
+    from urllib3 import Retry
+
+    key, secret, connector_id = (inputs[name] for name in REQUIRED)
+    url = URL.format(connector_id)
+    source, status, body, pause = "No answer", 0, b"", 0.0
+    try:
+        session = requests.Session()
+        session.auth = HTTPBasicAuth(os.fsencode(key), os.fsencode(secret))
+        post = requests.Request("POST", url, HEADERS, json={"force": True})
+        settings: Any = session.merge_environment_settings(url, {}, True, None, None)
+        # session.send() reads all of a redirect's body, even if told not to follow it
+        reply = session.get_adapter(url).send(
+            session.prepare_request(post), timeout=(seconds / 2, seconds), **settings
+        )  # no more than half of the time to connect: another try may do better
+        status, raw = reply.status_code, reply.raw
+        source = (
+            f"HTTP {status}, request ID {reply.headers.get('X-Request-Id', 'none')}"
+        )
+        with suppress(Exception):  # a value that makes no sense is ignored
+            pause = Retry().get_retry_after(raw) or 0.0
+        raw.enforce_content_length = False  # keep what came of a body cut short
+        body = raw.read(BODY_BYTES, decode_content=True)
+        if raw.length_remaining and len(body) < BODY_BYTES:
+            raise http.client.IncompleteRead(body, raw.length_remaining)
+        outcome, content = parse(status, body)
+    except Exception as error:  # noqa: BLE001
+        outcome, content = explain(error, status, body)
+    code, message = content.get("code", "no code"), content.get("message", "no message")
+    told = f"{source}: {code}: {message}"
+    response = to_json(content)
+    token = base64.b64encode(os.fsencode(f"{key}:{secret}")).decode()
+    for text in (token, secret, key):
+        if len(text) > 5:  # else it is no secret, but part of common words
+            told = told.replace(text, "***")
+            response = response.replace(to_json(text)[1:-1], "***")
+    return outcome, told[:400].rstrip("."), response, pause
+
+
+def parse(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Return outcome and content of an answer; raises an error if it is no JSON object."""
+    content = json.loads(body.decode())
+    if not isinstance(content, dict):
+        raise TypeError("not a JSON object")
+    to_json(content)  # raises an error for what cannot be stored: NaN, nested too deep
+    accepted = status // 100 == 2 and content.get("code") == "Success"
+    return ACCEPTED if accepted else status, content
+
+
+def explain(error: Any, status: int, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Return outcome and content where an error came, after status and body, if at all."""
+    from urllib3.exceptions import SSLError
+
+    while error.__cause__ or error.__context__:  # requests and urllib3 wrap errors
+        error = error.__cause__ or error.__context__
+    message = re.sub("//.*@", "//***@", str(error))  # without a proxy's password
+    passing = isinstance(error, (OSError, http.client.IncompleteRead, SSLError))
+    final = not passing or re.search(LASTING, message)
+    outcome = (status or NO_WAY) if final else NO_ANSWER
+    if status or isinstance(error, http.client.HTTPException):
+        text = body.decode(errors="replace")
+        return outcome, {"code": "InvalidResponse", "message": message, "body": text}
+    return outcome, {"code": "NoResponse", "message": message}
+
+
+def say(stream: TextIO | None, text: str) -> None:
+    """Print a line with the UTC time; what is not printable is made visible."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    write(stream, f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+
+
+def write(stream: TextIO | None, text: str) -> None:
+    """Print at once; a stream that is closed, or that nobody reads, holds up nothing."""
+    if stream:
+        line = text.encode(stream.encoding, "backslashreplace")
+        within(0.5, write_bytes, stream.fileno(), line)
+
+
+def write_bytes(descriptor: int, line: bytes) -> None:
+    """Write to a file descriptor; one that takes nothing is no error."""
+    with suppress(OSError):
+        os.write(descriptor, line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
