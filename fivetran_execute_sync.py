@@ -61,7 +61,7 @@ BODY_BYTES = 256 * 1024  # read at most; parsed, JSON takes up to 60 times as mu
 # The outcome of a try: an HTTP status, or one of these where that does not tell it.
 ACCEPTED, NO_ANSWER, NO_WAY = 0, -1, -2
 PASSING = (NO_ANSWER, 429, 500, 502, 503, 504)  # may be over at the next try
-LASTING = "VERIFY_FAILED|X509|TLS CA|Tunnel connection failed: (?!429|50[0234])"
+LASTING = r"VERIFY_FAILED|X509|TLS CA|SOCKS|proxy URL|Tunnel [a-z ]+: (?!429|50[0234])"
 MAYBE = "The sync may have been started all the same; running this again is safe"
 PLAIN = "the plain ones, not the Base64 form that Fivetran's own command line reads"
 PORTAL = "look for a proxy or a portal between here and Fivetran"
@@ -88,7 +88,8 @@ class Parser(ArgumentParser):
     """Prints as the rest of the script does."""
 
     def error(self, message: str) -> NoReturn:
-        say(sys.stderr, f"Nothing was sent: {message}. For help: --help")
+        problem = message.split(" '")[0]  # without the value, which may be a secret
+        say(sys.stderr, f"Nothing was sent: {problem}. For help: --help")
         sys.exit(2)
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -105,7 +106,6 @@ def main() -> int:
         # A record of no answer comes first: should this run be killed, none of an
         # earlier one is left, and folders that cannot be written are found in time.
         keep(inputs, UNANSWERED)
-
         say(sys.stdout, f"Forcing a {sync}")
         state = f"The {sync} may have been started"
         outcome, told, response = ask(inputs, start + float(inputs["--timeout"]))
@@ -199,13 +199,18 @@ def ask(inputs: dict[str, str], deadline: float) -> tuple[int, str, str]:
 
 
 def within(seconds: float, call: Callable[..., Any], *arguments: object) -> Any:
-    """Return what the call returns, or None when it takes longer than `seconds`.
+    """Return what the call returns, or None if it fails or takes more than `seconds`.
 
-    It then goes on in a thread that nothing waits for: no signal wakes a blocked name
+    Then it goes on in a thread that nothing waits for: no signal wakes a blocked name
     look-up, and every byte starts requests' timeout anew (psf/requests#1928, #3099).
     """
+
+    def work() -> None:
+        with suppress(OSError):
+            results.put(call(*arguments))
+        results.put(None)
+
     results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    work = lambda: results.put(call(*arguments))
     threading.Thread(target=work, daemon=True).start()
     with suppress(queue.Empty):
         return results.get(timeout=max(0, seconds))
@@ -230,21 +235,26 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
             session.prepare_request(post), timeout=(seconds / 2, seconds), **settings
         )  # no more than half of the time to connect: another try may do better
         status, raw = reply.status_code, reply.raw
-        source = (
-            f"HTTP {status}, request ID {reply.headers.get('X-Request-Id', 'none')}"
-        )
+        request_id = reply.headers.get("X-Request-Id", "none")
+        source = f"HTTP {status}, request ID {request_id}"
         with suppress(Exception):  # a value that makes no sense is ignored
             pause = Retry().get_retry_after(raw) or 0.0
         raw.enforce_content_length = False  # keep what came of a body cut short
         body = raw.read(BODY_BYTES, decode_content=True)
-        if raw.length_remaining and len(body) < BODY_BYTES:
-            raise http.client.IncompleteRead(body, raw.length_remaining)
-        outcome, content = parse(status, body)
+        headless = raw.length_remaining is None and not raw.chunked and not body
+        if headless or (raw.length_remaining and len(body) < BODY_BYTES):
+            raise http.client.IncompleteRead(body)
+        content = json.loads(body.decode())
+        if not isinstance(content, dict):
+            raise TypeError("not a JSON object")
+        response = to_json(content)  # raises an error for NaN, or nesting too deep
+        accepted = status // 100 == 2 and content.get("code") == "Success"
+        outcome = ACCEPTED if accepted else status
     except Exception as error:  # noqa: BLE001
-        outcome, content = explain(error, status, body)
+        outcome, content = explain(error, status, body.decode(errors="replace"))
+        response = to_json(content)
     code, message = content.get("code", "no code"), content.get("message", "no message")
     told = f"{source}: {code}: {message}"
-    response = to_json(content)
     token = base64.b64encode(os.fsencode(f"{key}:{secret}")).decode()
     for text in (token, secret, key):
         if len(text) > 5:  # else it is no secret, but part of common words
@@ -253,30 +263,24 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
     return outcome, told[:400].rstrip("."), response, pause
 
 
-def parse(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
-    """Return outcome and content of an answer; raises an error if it is no JSON object."""
-    content = json.loads(body.decode())
-    if not isinstance(content, dict):
-        raise TypeError("not a JSON object")
-    to_json(content)  # raises an error for what cannot be stored: NaN, nested too deep
-    accepted = status // 100 == 2 and content.get("code") == "Success"
-    return ACCEPTED if accepted else status, content
-
-
-def explain(error: Any, status: int, body: bytes) -> tuple[int, dict[str, Any]]:
+def explain(error: Any, status: int, body: str) -> tuple[int, dict[str, Any]]:
     """Return outcome and content where an error came, after status and body, if at all."""
+    import requests
     from urllib3.exceptions import SSLError
 
+    garbled = isinstance(error, requests.ConnectionError)
     while error.__cause__ or error.__context__:  # requests and urllib3 wrap errors
         error = error.__cause__ or error.__context__
-    message = re.sub("//.*@", "//***@", str(error))  # without a proxy's password
-    passing = isinstance(error, (OSError, http.client.IncompleteRead, SSLError))
-    final = not passing or re.search(LASTING, message)
-    outcome = (status or NO_WAY) if final else NO_ANSWER
-    if status or isinstance(error, http.client.HTTPException):
-        text = body.decode(errors="replace")
-        return outcome, {"code": "InvalidResponse", "message": message, "body": text}
-    return outcome, {"code": "NoResponse", "message": message}
+    silent = isinstance(error, (OSError, SSLError))
+    if status or (garbled and not silent):
+        content = {"code": "InvalidResponse", "message": str(error), "body": body}
+        outcome = status or 2
+    else:  # what is no OSError is about the proxy's address, and may show its password
+        message = str(error) if silent else type(error).__name__
+        outcome, content = NO_WAY, {"code": "NoResponse", "message": message}
+    if silent or isinstance(error, http.client.IncompleteRead):
+        outcome = outcome if re.search(LASTING, str(error)) else NO_ANSWER
+    return outcome, content
 
 
 def say(stream: TextIO | None, text: str) -> None:
@@ -289,13 +293,7 @@ def write(stream: TextIO | None, text: str) -> None:
     """Print at once; a stream that is closed, or that nobody reads, holds up nothing."""
     if stream:
         line = text.encode(stream.encoding, "backslashreplace")
-        within(0.5, write_bytes, stream.fileno(), line)
-
-
-def write_bytes(descriptor: int, line: bytes) -> None:
-    """Write to a file descriptor; one that takes nothing is no error."""
-    with suppress(OSError):
-        os.write(descriptor, line)
+        within(0.5, os.write, stream.fileno(), line)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,7 @@ class FakeFivetran:
     ) -> None:
         self.credentials = (api_key, api_secret)
         self.connections = {id: Connection(id, sync_seconds) for id in connector_ids}
+        self.tunnels: list[str] = []  # where to, of every CONNECT
         self.requests: list[Request] = []
         self.faults: deque[Fault] = deque()  # one for each connection to come
         self.show = show
@@ -305,6 +306,7 @@ class _Proxy(_Handler):
     def do_CONNECT(self) -> None:
         self.close_connection = True
         fivetran = self.server.fivetran
+        fivetran.tunnels.append(self.path)
         if self.path != f"{HOST}:443":
             self.send_error(HTTPStatus.BAD_GATEWAY, f"Only {HOST}:443 is behind this proxy")
             return
