@@ -9,8 +9,14 @@ A running sync is stopped and started again. The script does not wait for its en
 
 In a shell, with API key and secret in the environment (ps shows arguments to all):
   ./fivetran_execute_sync.py --connector-id speak_inexpensive
-In cron, with all three variables in a file that only its owner can read:
+In cron, with all three inputs in a file that only its owner can read:
   0 * * * * set -a; . ~/.fivetran; ~/sync/fivetran_execute_sync.py
+
+Arguments, and the variables that stand in for those that are missing or blank:
+  --api-key KEY          FIVETRAN_API_KEY
+  --api-secret SECRET    FIVETRAN_API_SECRET
+  --connector-id ID      FIVETRAN_CONNECTOR_ID
+  --timeout SECONDS      bound on the whole run, default 60; also: --version, --help
 
 Files, under SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifacts):
   fivetran-blueprints/responses/sync_{connector_id}_response.json
@@ -38,22 +44,23 @@ import sys
 import tempfile
 import threading
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import suppress
 from datetime import datetime, timezone
+from getopt import GetoptError, getopt
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, NoReturn, TextIO
+from typing import Any, Callable, TextIO
 
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install requests"
 URL = "https://api.fivetran.com/v1/connections/{}/sync"
 USER_AGENT = "fivetran-execute-sync/1.0.0"
 HEADERS = {"Accept": "application/json;version=2", "User-Agent": USER_AGENT}
-REQUIRED = {
-    "FIVETRAN_API_KEY": "--api-key",
-    "FIVETRAN_API_SECRET": "--api-secret",
-    "FIVETRAN_CONNECTOR_ID": "--connector-id",
+NAMES = {
+    "--api-key": "FIVETRAN_API_KEY",
+    "--api-secret": "FIVETRAN_API_SECRET",
+    "--connector-id": "FIVETRAN_CONNECTOR_ID",
 }
+FLAGS = ["api-key=", "api-secret=", "connector-id=", "timeout=", "version", "help"]
 DEFAULTS = {"SHIPYARD_ARTIFACTS_DIRECTORY": "shipyard-artifacts", "--timeout": "60"}
 WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
 BODY_BYTES = 256 * 1024  # read at most; parsed, JSON takes up to 60 times as much
@@ -64,6 +71,7 @@ PASSING = (NO_ANSWER, 429, 500, 502, 503, 504)  # may be over at the next try
 LASTING = r"VERIFY_FAILED|X509|TLS CA|SOCKS|proxy URL|Tunnel [a-z ]+: (?!429|50[0234])"
 MAYBE = "The sync may have been started all the same; running this again is safe"
 PLAIN = "the plain ones, not the Base64 form that Fivetran's own command line reads"
+DISK = "Check the disk, and the folder that SHIPYARD_ARTIFACTS_DIRECTORY names"
 PORTAL = "look for a proxy or a portal between here and Fivetran"
 # Outcome, or the first digit of an HTTP status: exit code and advice.
 VERDICTS = {
@@ -84,23 +92,15 @@ to_json = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).encode
 UNANSWERED = to_json({"code": "NoResponse", "message": f"No answer came. {MAYBE}"})
 
 
-class Parser(ArgumentParser):
-    """Prints as the rest of the script does."""
-
-    def error(self, message: str) -> NoReturn:
-        problem = message.split(" '")[0]  # without the value, which may be a secret
-        say(sys.stderr, f"Nothing was sent: {problem}. For help: --help")
-        sys.exit(2)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        write(file, message)
-
-
 def main() -> int:
     """Force the sync, keep its record, tell the outcome, return the exit code."""
     start = time.monotonic()
     state = "Nothing was sent"  # true at any time, whatever ends the run
     try:
+        if {"-h", "--help", "--version"} & set(sys.argv):
+            text = f"{USER_AGENT}\n" if "--version" in sys.argv else f"{__doc__}"
+            write(sys.stdout, text)
+            return 0
         inputs = read_inputs()
         sync = f"sync of connector {inputs['FIVETRAN_CONNECTOR_ID']}"
         # A record of no answer comes first: should this run be killed, none of an
@@ -115,8 +115,11 @@ def main() -> int:
         say(sys.stderr if code else sys.stdout, f"{told}. {advice}")
         say(sys.stdout, f"Kept {kept}")
         return code
+    except GetoptError as error:
+        say(sys.stderr, f"{state}: {error}. For help: --help")
+        return 2
     except OSError as error:
-        say(sys.stderr, f"{state}, but its record cannot be written: {error}")
+        say(sys.stderr, f"{state}. The record cannot be written: {error}. {DISK}")
         return 1
     except KeyboardInterrupt:
         say(sys.stderr, f"Interrupted. {state}")
@@ -124,37 +127,33 @@ def main() -> int:
 
 
 def read_inputs() -> dict[str, str]:
-    """Return the inputs by variable, or exit with 2; no message repeats a value."""
-    parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.formatter_class = RawDescriptionHelpFormatter
-    for name, flag in REQUIRED.items():
-        parser.add_argument(flag, dest=name, help=f"default: {name}")
-    parser.add_argument("--timeout", dest="--timeout", help="seconds, default: 60")
-    parser.add_argument("--version", action="version", version=USER_AGENT)
-    options, unknown = parser.parse_known_args()
+    """Return the inputs by variable; raise GetoptError, which repeats no value."""
     if sys.version_info < (3, 9):  # noqa: UP036
-        parser.error("this needs Python 3.9 or newer: start it with another python3")
+        raise GetoptError("Python 3.9 or newer is needed: start this with another one")
     if not find_spec("requests"):
-        parser.error(f"requests is not installed; type {INSTALL}")
-    if unknown:
-        flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
-        parser.error(f"unknown arguments {' '.join(flags)}")
+        raise GetoptError(f"requests is not installed; type {INSTALL}")
+    options, words = getopt(sys.argv[1:], "h", FLAGS)
+    if words:
+        raise GetoptError("an argument stands where a flag should")
+    arguments = {NAMES.get(flag, flag): value for flag, value in options}
     inputs = {
         name: value.strip()
-        for source in (DEFAULTS, os.environ, vars(options))  # the last counts most
+        for source in (DEFAULTS, os.environ, arguments)  # the last counts most
         for name, value in source.items()
-        if value and value.strip()
+        if value.strip()
     }
-    missing = [f"{REQUIRED[name]} or {name}" for name in REQUIRED if name not in inputs]
+    missing = [
+        f"{flag} or {name}" for flag, name in NAMES.items() if name not in inputs
+    ]
     if missing:
-        parser.error(f"missing {', '.join(missing)}")
+        raise GetoptError(f"missing {', '.join(missing)}")
     for name in ("FIVETRAN_CONNECTOR_ID", "SHIPYARD_LOG_ID"):
         if not re.fullmatch("[A-Za-z0-9_-]{0,100}", inputs.get(name, "")):
-            parser.error(f"{name} takes up to 100 ASCII letters, digits, _ and -")
+            raise GetoptError(f"{name} takes up to 100 ASCII letters, digits, _ and -")
     with suppress(ValueError):
         if 0 < float(inputs["--timeout"]) < threading.TIMEOUT_MAX:
             return inputs
-    parser.error("--timeout takes a positive number of seconds")
+    raise GetoptError("--timeout takes a positive number of seconds")
 
 
 def keep(inputs: dict[str, str], response: str) -> str:
@@ -222,7 +221,7 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
     from requests.auth import HTTPBasicAuth
     from urllib3 import Retry
 
-    key, secret, connector_id = (inputs[name] for name in REQUIRED)
+    key, secret, connector_id = (inputs[name] for name in NAMES.values())
     url = URL.format(connector_id)
     source, status, body, pause = "No answer", 0, b"", 0.0
     try:
@@ -297,4 +296,5 @@ def write(stream: TextIO | None, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # At once, whatever thread still hangs; nothing is left to flush or to clean up.
+    os._exit(main())

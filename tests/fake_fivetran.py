@@ -286,6 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
     """What proxy and API have in common."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together: apart, the body waits for a late ACK
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
