@@ -111,9 +111,8 @@ def main() -> int:
         outcome, told, response = ask(inputs, start + float(inputs["--timeout"]))
         code, advice = VERDICTS.get(outcome, VERDICTS.get(outcome // 100, VERDICTS[2]))
         state = told if code else f"The {sync} was started all the same"
-        kept = keep(inputs, response)
+        say(sys.stdout, f"Kept {keep(inputs, response)}")
         say(sys.stderr if code else sys.stdout, f"{told}. {advice}")
-        say(sys.stdout, f"Kept {kept}")
         return code
     except GetoptError as error:
         say(sys.stderr, f"{state}: {error}. For help: --help")
@@ -182,10 +181,11 @@ def keep(inputs: dict[str, str], response: str) -> str:
 
 def ask(inputs: dict[str, str], deadline: float) -> tuple[int, str, str]:
     """Return the final outcome, what to tell of it, and the JSON text to store."""
-    overdue = NO_ANSWER, f"No answer within {inputs['--timeout']} s", UNANSWERED, 0
+    overdue = NO_ANSWER, f"no answer within {inputs['--timeout']} s", UNANSWERED, 0
     for wait in (*WAITS_SECONDS, None):
         left = deadline - time.monotonic()
         outcome, told, response, pause = within(left, send, inputs, left) or overdue
+        told = f"Connector {inputs['FIVETRAN_CONNECTOR_ID']}: {told}"
         if wait is None or outcome not in PASSING:
             break
         pause = pause or wait * random.uniform(0.75, 1.25)
@@ -223,7 +223,7 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
 
     key, secret, connector_id = (inputs[name] for name in NAMES.values())
     url = URL.format(connector_id)
-    source, status, body, pause = "No answer", 0, b"", 0.0
+    source, status, body, pause = "no answer", 0, b"", 0.0
     try:
         session = requests.Session()
         session.auth = HTTPBasicAuth(os.fsencode(key), os.fsencode(secret))

@@ -29,9 +29,7 @@ requests.post("https://api.fivetran.com/v1/connections/{CONNECTOR_ID}/sync",
               headers={{"Accept": "application/json;version=2"}}).raise_for_status()
 """
 # The README's line for many connectors, with the interpreter that runs this.
-MANY = (
-    'xargs -P 8 -I{} env SHIPYARD_LOG_ID={} "$0" "$1" --connector-id {} < connectors.txt'
-)
+MANY = 'xargs -P 8 -I{} env SHIPYARD_LOG_ID={} "$0" "$1" --connector-id {} < connectors.txt'
 
 
 class Cost(NamedTuple):
@@ -46,7 +44,11 @@ def measure(command: list[str], environment: dict[str, str], folder: str) -> Cos
     """Run a command and return what it cost, with all that it started."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     errors = process.stderr.read()
@@ -73,14 +75,16 @@ def main() -> None:
         for command in (script, shortest):  # fill the caches
             measure(command, one, folder)
         pairs = [
-            (measure(script, one, folder), measure(shortest, one, folder)) for _ in range(PAIRS)
+            (measure(script, one, folder), measure(shortest, one, folder))
+            for _ in range(PAIRS)
         ]
         print(f"Medians of {PAIRS} pairs, Python {sys.version.split()[0]}\n")
         print(f"| {'':<17} | the script | requests.post | ratio |")
         print("|:------------------|-----------:|--------------:|------:|")
         for index, name in enumerate(("CPU, s", "wall clock, s", "peak memory, MiB")):
             ours, theirs = (
-                statistics.median(pair[side][index] for pair in pairs) for side in (0, 1)
+                statistics.median(pair[side][index] for pair in pairs)
+                for side in (0, 1)
             )
             ratio = statistics.median(pair[0][index] / pair[1][index] for pair in pairs)
             print(f"| {name:<17} | {ours:10.3f} | {theirs:13.3f} | {ratio:5.2f} |")

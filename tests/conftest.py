@@ -12,10 +12,13 @@ import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_fivetran import FakeFivetran
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCRIPT = Path(__file__).parent.parent / "fivetran_execute_sync.py"
 API_KEY = "aK3yThatIsOnlyLocal"
@@ -132,6 +135,12 @@ class Runner:
         for path in self.folder.rglob("*"):
             assert path.name.endswith((".json", ".pickle")) or not path.is_file(), path
             assert not path.name.startswith((".", "tmp")), path
+
+
+def execute(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever that is, and return its output as text."""
+    usual = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    return subprocess.run(command, check=False, **{**usual, **options})
 
 
 @pytest.fixture

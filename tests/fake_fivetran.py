@@ -32,9 +32,13 @@ from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trustme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 HOST = "api.fivetran.com"
 API_KEY = "local_api_key"
@@ -122,7 +126,7 @@ class Answer(NamedTuple):
 
     status: HTTPStatus
     content: dict[str, Any]
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Fault(NamedTuple):
@@ -167,8 +171,10 @@ class FakeFivetran:
         self._server.fivetran = self
         self.proxy_url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> FakeFivetran:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+    def __enter__(self) -> FakeFivetran:  # noqa: PYI034 - Self is in Python 3.11
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -179,9 +185,12 @@ class FakeFivetran:
     def environment(self, base: dict[str, str]) -> dict[str, str]:
         """Return base, changed so that a client in it meets this server and no other."""
         unwanted = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
-        kept = {name: value for name, value in base.items() if name.lower() not in unwanted}
+        kept = {
+            name: value for name, value in base.items() if name.lower() not in unwanted
+        }
         bundle = dict.fromkeys(
-            ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"), str(self.ca_bundle)
+            ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+            str(self.ca_bundle),
         )
         return {**kept, **bundle, "HTTPS_PROXY": self.proxy_url}
 
@@ -201,7 +210,9 @@ class FakeFivetran:
                 "Invalid authorization credentials",
                 {"WWW-Authenticate": 'Basic realm="Fivetran"'},
             )
-        route = re.fullmatch(r"/v1/connections/([^/?#]+)(/sync)?", request.path.partition("?")[0])
+        route = re.fullmatch(
+            r"/v1/connections/([^/?#]+)(/sync)?", request.path.partition("?")[0]
+        )
         if not route:
             return _refusal(HTTPStatus.NOT_FOUND, "NotFound", "HTTP 404 Not Found")
         method = "POST" if route[2] else "GET"
@@ -212,7 +223,9 @@ class FakeFivetran:
                 "HTTP 405 Method Not Allowed",
                 {"Allow": method},
             )
-        if not re.search(r"application/(json|\*)|\*/\*", request.headers.get("accept", "*/*")):
+        if not re.search(
+            r"application/(json|\*)|\*/\*", request.headers.get("accept", "*/*")
+        ):
             return _refusal(
                 HTTPStatus.NOT_ACCEPTABLE, "NotAcceptable", "HTTP 406 Not Acceptable"
             )
@@ -250,13 +263,19 @@ def _sync(connection: Connection, request: Request) -> Answer:
     except (ValueError, AttributeError):
         force = None
     if not isinstance(force, bool):
-        return _refusal(HTTPStatus.BAD_REQUEST, "InvalidInput", "Invalid JSON in request body")
+        return _refusal(
+            HTTPStatus.BAD_REQUEST, "InvalidInput", "Invalid JSON in request body"
+        )
     if connection.syncing and not force:
         return _refusal(
-            HTTPStatus.CONFLICT, "Conflict", "Sync is already in progress for this connection"
+            HTTPStatus.CONFLICT,
+            "Conflict",
+            "Sync is already in progress for this connection",
         )
     connection.start()
-    message = f"Sync has been successfully triggered for connection with id '{connection.id}'"
+    message = (
+        f"Sync has been successfully triggered for connection with id '{connection.id}'"
+    )
     return Answer(HTTPStatus.OK, {"code": "Success", "message": message})
 
 
@@ -309,7 +328,9 @@ class _Proxy(_Handler):
         fivetran = self.server.fivetran
         fivetran.tunnels.append(self.path)
         if self.path != f"{HOST}:443":
-            self.send_error(HTTPStatus.BAD_GATEWAY, f"Only {HOST}:443 is behind this proxy")
+            self.send_error(
+                HTTPStatus.BAD_GATEWAY, f"Only {HOST}:443 is behind this proxy"
+            )
             return
         if self.give_way("connect"):
             return
@@ -361,7 +382,9 @@ class _Api(_Handler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
-        self.server.fivetran.show(f"< HTTP/1.1 {answer.status.value} {answer.status.phrase}")
+        self.server.fivetran.show(
+            f"< HTTP/1.1 {answer.status.value} {answer.status.phrase}"
+        )
         self.server.fivetran.show(f"< X-Request-Id: {headers['X-Request-Id']}")
         self.server.fivetran.show(f"< {content.decode()}")
 
@@ -387,7 +410,9 @@ def main(command: list[str]) -> int:
         "FIVETRAN_API_SECRET": API_SECRET,
         "FIVETRAN_CONNECTOR_ID": CONNECTOR_ID,
     }
-    inputs = {name: os.environ.get(name, "").strip() or defaults[name] for name in defaults}
+    inputs = {
+        name: os.environ.get(name, "").strip() or defaults[name] for name in defaults
+    }
     with FakeFivetran(
         inputs["FIVETRAN_API_KEY"],
         inputs["FIVETRAN_API_SECRET"],
@@ -396,7 +421,9 @@ def main(command: list[str]) -> int:
         show=lambda line: print(line, file=sys.stderr, flush=True),
     ) as fivetran:
         try:
-            process = subprocess.Popen(command, env=fivetran.environment({**os.environ, **inputs}))
+            process = subprocess.Popen(
+                command, env=fivetran.environment({**os.environ, **inputs})
+            )
         except OSError as error:
             print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
             return 127

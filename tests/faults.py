@@ -14,14 +14,21 @@ from fake_fivetran import Fault
 JSON = {"Content-Type": "application/json"}
 
 
-def reply(status: int, body: str | bytes = b"", headers: dict[str, str] | None = None) -> Fault:
+def reply(
+    status: int, body: str | bytes = b"", headers: dict[str, str] | None = None
+) -> Fault:
     """Answer with this instead of what the API would."""
     body = body.encode() if isinstance(body, str) else body
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "Odd"
-    lines = {**JSON, "Content-Length": str(len(body)), "X-Request-Id": "r-1", **(headers or {})}
+    lines = {
+        **JSON,
+        "Content-Length": str(len(body)),
+        "X-Request-Id": "r-1",
+        **(headers or {}),
+    }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return send(f"HTTP/1.1 {status} {phrase}\r\n{head}\r\n".encode() + body)
 
@@ -51,7 +58,11 @@ def reset(stage: str) -> Fault:
 
     def act(sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        bare = socket.socket(fileno=sock.detach()) if isinstance(sock, ssl.SSLSocket) else sock
+        bare = (
+            socket.socket(fileno=sock.detach())
+            if isinstance(sock, ssl.SSLSocket)
+            else sock
+        )
         bare.close()
 
     return Fault(stage, act)

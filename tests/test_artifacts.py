@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import CONNECTOR_ID, Run, Runner
+from conftest import CONNECTOR_ID, Run, Runner, execute
 from fake_fivetran import FakeFivetran, Fault
 from faults import reply
 
@@ -33,7 +33,9 @@ def refused(result: Run, fivetran: FakeFivetran) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", [".", "..", "../..", "responses", "variables"], ids=lambda path: f"at {path}"
+    "path",
+    [".", "..", "../..", "responses", "variables"],
+    ids=lambda path: f"at {path}",
 )
 def test_a_file_in_the_place_of_a_folder_ends_the_run_before_it_sends(
     run: Runner, fivetran: FakeFivetran, path: str
@@ -45,7 +47,9 @@ def test_a_file_in_the_place_of_a_folder_ends_the_run_before_it_sends(
         obstacle = run.folder / "elsewhere.json"
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.write_text("mine")
-    variables = {"SHIPYARD_ARTIFACTS_DIRECTORY": str(obstacle)} if path == "../.." else {}
+    variables = (
+        {"SHIPYARD_ARTIFACTS_DIRECTORY": str(obstacle)} if path == "../.." else {}
+    )
     process = run.start(**variables)
     out, err = process.communicate()
     result = Run(process.returncode, out, err, run.folder, run.artifacts)
@@ -92,12 +96,18 @@ def test_a_read_only_file_system_ends_the_run_before_it_sends(
     assert "/proc/sys/fivetran-blueprints" in line
 
 
-def test_a_full_disk_ends_the_run_before_it_sends(run: Runner, fivetran: FakeFivetran) -> None:
+def test_a_full_disk_ends_the_run_before_it_sends(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     """No file may grow: the folders can be made, and nothing can be written into them."""
-    command = ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; "$@" | cat', "bash", *run.command]
-    process = subprocess.run(
-        command, cwd=run.folder, env=run.environment, capture_output=True, text=True
-    )
+    command = [
+        "bash",
+        "-c",
+        'trap "" XFSZ; ulimit -f 0; "$@" | cat',
+        "bash",
+        *run.command,
+    ]
+    process = execute(command, cwd=run.folder, env=run.environment)
     assert "Nothing was sent" in process.stderr
     assert "File too large" in process.stderr
     assert fivetran.tunnels == []
@@ -115,7 +125,9 @@ def spoil_after_acceptance(fivetran: FakeFivetran, spoil: object) -> None:
     fivetran.faults.append(Fault("answer", act))
 
 
-@pytest.mark.parametrize("path", [Path("responses"), Path("variables"), RESPONSE, RECORD], ids=str)
+@pytest.mark.parametrize(
+    "path", [Path("responses"), Path("variables"), RESPONSE, RECORD], ids=str
+)
 def test_a_disk_that_fails_after_the_sync_was_started_is_told_as_such(
     run: Runner, fivetran: FakeFivetran, path: Path
 ) -> None:
@@ -139,10 +151,12 @@ def test_a_disk_that_fails_after_the_sync_was_started_is_told_as_such(
 
 def has_room_for_mounts() -> bool:
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True).returncode
+    return bool(shutil.which("unshare")) and not execute(command).returncode
 
 
-@pytest.mark.skipif(not has_room_for_mounts(), reason="takes root, to make a small disk")
+@pytest.mark.skipif(
+    not has_room_for_mounts(), reason="takes root, to make a small disk"
+)
 def test_a_disk_that_fills_up_after_the_sync_was_started_is_told_as_such(
     run: Runner, fivetran: FakeFivetran, tmp_path: Path
 ) -> None:
@@ -164,23 +178,24 @@ def test_a_disk_that_fills_up_after_the_sync_was_started_is_told_as_such(
         find disk -type f ! -name filler -printf '%f %s\\n' >&2
         exit $code
     """
-    process = subprocess.run(
+    process = execute(
         ["unshare", "--mount", "bash", "-c", script, "bash", *run.command],
         cwd=tmp_path,
         env={**run.environment, "SHIPYARD_ARTIFACTS_DIRECTORY": "disk"},
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     assert process.returncode == 1
     line, *files = process.stderr.splitlines()
     assert "No space left on device" in line
     assert f"sync of connector {CONNECTOR_ID} was started all the same" in line
-    assert sorted(name.split()[0] for name in files) == sorted([RESPONSE.name, RECORD.name])
+    assert sorted(name.split()[0] for name in files) == sorted(
+        [RESPONSE.name, RECORD.name]
+    )
     assert all(int(name.split()[1]) > 0 for name in files)
 
 
-def test_a_disk_that_fails_after_a_refusal_tells_both(run: Runner, fivetran: FakeFivetran) -> None:
+def test_a_disk_that_fails_after_a_refusal_tells_both(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     def act(sock: object) -> None:
         shutil.rmtree(run.artifacts)
         run.artifacts.symlink_to("nowhere")
@@ -226,9 +241,16 @@ def test_a_reader_never_sees_a_torn_or_an_empty_artifact(
     with ThreadPoolExecutor(11) as pool:
         reader = pool.submit(read)
         processes = [run.start() for _ in range(25)]
-        codes = list(pool.map(lambda process: (process.communicate(), process.returncode)[1], processes))
+        codes = list(
+            pool.map(
+                lambda process: (process.communicate(), process.returncode)[1],
+                processes,
+            )
+        )
         processes = [run.start() for _ in range(25)]
-        codes += pool.map(lambda process: (process.communicate(), process.returncode)[1], processes)
+        codes += pool.map(
+            lambda process: (process.communicate(), process.returncode)[1], processes
+        )
         over.set()
         assert reader.result() > 50
     assert codes == [0] * 50
@@ -242,11 +264,12 @@ def test_fifty_runs_side_by_side_leave_fifty_right_records(
     for name in names:
         fivetran.connections[name] = type(fivetran.connections[CONNECTOR_ID])(name)
     processes = {
-        name: run.start(FIVETRAN_CONNECTOR_ID=name, SHIPYARD_LOG_ID=f"log-{name}") for name in names
+        name: run.start(FIVETRAN_CONNECTOR_ID=name, SHIPYARD_LOG_ID=f"log-{name}")
+        for name in names
     }
     for name, process in processes.items():
-        out, err = process.communicate()
-        assert (process.returncode, err) == (0, "")
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
         record = run.artifacts / "variables" / f"log-{name}_force_sync.pickle"
         connector_id, execution_time = pickle.loads(record.read_bytes())
         assert connector_id == name
@@ -283,6 +306,6 @@ def test_what_ends_before_sending_touches_neither_artifact(
     assert run("--timeout=0").code == 2
     assert run(FIVETRAN_API_KEY="").code == 2
     assert run("--api-sceret=x").code == 2
-    assert before == [(run.artifacts / path).read_bytes() for path in (RESPONSE, RECORD)]
-
-
+    assert before == [
+        (run.artifacts / path).read_bytes() for path in (RESPONSE, RECORD)
+    ]

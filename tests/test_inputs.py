@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
-from conftest import API_KEY, API_SECRET, CONNECTOR_ID, LINE, SCRIPT, Run, Runner
+from conftest import (
+    API_KEY,
+    API_SECRET,
+    CONNECTOR_ID,
+    LINE,
+    SCRIPT,
+    Run,
+    Runner,
+    execute,
+)
 from fake_fivetran import FakeFivetran
 
 NAMES = {
@@ -61,7 +68,9 @@ def test_a_blank_flag_counts_as_not_given(run: Runner, name: str, blank: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", [" {}", "{}\n", "\r\n{}\r\n", "\t {} \u00a0"])
-def test_white_space_around_a_value_is_dropped(run: Runner, name: str, form: str) -> None:
+def test_white_space_around_a_value_is_dropped(
+    run: Runner, name: str, form: str
+) -> None:
     value = form.format(GOOD[NAMES[name]])
     assert run(**{name: value}).code == 0
     assert run(f"{NAMES[name]}={value}", **{name: None}).code == 0
@@ -77,7 +86,9 @@ def test_a_missing_input_is_named(
         assert (f"{flag} or {other}" in line) == (other == name)
 
 
-def test_all_that_is_missing_is_named_in_one_message(run: Runner, fivetran: FakeFivetran) -> None:
+def test_all_that_is_missing_is_named_in_one_message(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     line = refused(run(**dict.fromkeys(NAMES)), fivetran)
     assert all(f"{flag} or {name}" in line for name, flag in NAMES.items())
 
@@ -120,12 +131,16 @@ def test_a_hostile_connector_id_goes_nowhere(
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_IDS, ids=range(len(HOSTILE_IDS)))
-def test_a_hostile_log_id_goes_nowhere(run: Runner, fivetran: FakeFivetran, hostile: str) -> None:
+def test_a_hostile_log_id_goes_nowhere(
+    run: Runner, fivetran: FakeFivetran, hostile: str
+) -> None:
     assert "SHIPYARD_LOG_ID" in refused(run(SHIPYARD_LOG_ID=hostile), fivetran)
 
 
 @pytest.mark.parametrize("good", ["a", "_", "-", "A-9_z", "a" * 100, "_a"])
-def test_every_id_in_the_allowed_form_works(run: Runner, fivetran: FakeFivetran, good: str) -> None:
+def test_every_id_in_the_allowed_form_works(
+    run: Runner, fivetran: FakeFivetran, good: str
+) -> None:
     fivetran.connections[good] = fivetran.connections.pop(CONNECTOR_ID)
     result = run(f"--connector-id={good}", SHIPYARD_LOG_ID=good)
     assert result.code == 0
@@ -133,7 +148,9 @@ def test_every_id_in_the_allowed_form_works(run: Runner, fivetran: FakeFivetran,
     assert result.record_path.name == f"{good}_force_sync.pickle"
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e400", "1e300", "ten", "1,5", "0.0"])
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "nan", "inf", "1e400", "1e300", "ten", "1,5", "0.0"]
+)
 def test_a_timeout_that_is_no_positive_number_is_refused(
     run: Runner, fivetran: FakeFivetran, value: str
 ) -> None:
@@ -145,11 +162,15 @@ def test_every_positive_number_is_a_timeout(run: Runner, value: str) -> None:
     assert run(f"--timeout={value}").code == 0
 
 
-def test_a_timeout_without_a_value_is_refused(run: Runner, fivetran: FakeFivetran) -> None:
+def test_a_timeout_without_a_value_is_refused(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     assert "--timeout" in refused(run("--timeout"), fivetran)
 
 
-@pytest.mark.parametrize("typo", ["--api-secrt", "--api_secret", "--secret", "--api", "-s"])
+@pytest.mark.parametrize(
+    "typo", ["--api-secrt", "--api_secret", "--secret", "--api", "-s"]
+)
 def test_a_typo_in_a_flag_is_named_and_its_value_is_not_shown(
     run: Runner, fivetran: FakeFivetran, typo: str
 ) -> None:
@@ -158,7 +179,9 @@ def test_a_typo_in_a_flag_is_named_and_its_value_is_not_shown(
         assert typo in line or not typo.startswith("--")
 
 
-def test_a_secret_in_the_wrong_place_is_not_shown(run: Runner, fivetran: FakeFivetran) -> None:
+def test_a_secret_in_the_wrong_place_is_not_shown(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     for words in (
         [API_SECRET],
         ["--", API_SECRET],
@@ -200,8 +223,10 @@ def test_version(run: Runner) -> None:
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version_need_no_inputs_and_no_reader(run: Runner, flag: str) -> None:
-    command = f"{run.command[0]} {run.command[1]} {flag} | head -0; echo ${{PIPESTATUS[0]}}"
-    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env={**os.environ})
+    command = (
+        f"{run.command[0]} {run.command[1]} {flag} | head -0; echo ${{PIPESTATUS[0]}}"
+    )
+    process = execute(["bash", "-c", command])
     assert (process.stdout, process.stderr) == ("0\n", "")
 
 
@@ -216,10 +241,10 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_requests_one_line_says_what_to_type(
     run: Runner, fivetran: FakeFivetran, bare_python: Path
 ) -> None:
-    process = subprocess.run(
-        [bare_python, SCRIPT], cwd=run.folder, env=run.environment, capture_output=True, text=True
+    process = execute([bare_python, SCRIPT], cwd=run.folder, env=run.environment)
+    result = Run(
+        process.returncode, process.stdout, process.stderr, run.folder, run.artifacts
     )
-    result = Run(process.returncode, process.stdout, process.stderr, run.folder, run.artifacts)
     line = refused(result, fivetran)
     assert LINE.fullmatch(line)
     assert "python3 -m venv .venv && .venv/bin/pip install requests" in line
@@ -232,10 +257,10 @@ def test_an_old_python_is_told_in_one_line(
     pythons = list(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     if not pythons:
         pytest.skip(f"no Python {version} here")
-    process = subprocess.run(
-        [pythons[0], SCRIPT], cwd=run.folder, env=run.environment, capture_output=True, text=True
+    process = execute([pythons[0], SCRIPT], cwd=run.folder, env=run.environment)
+    result = Run(
+        process.returncode, process.stdout, process.stderr, run.folder, run.artifacts
     )
-    result = Run(process.returncode, process.stdout, process.stderr, run.folder, run.artifacts)
     assert "Python 3.9" in refused(result, fivetran)
 
 
@@ -243,5 +268,5 @@ def test_runs_from_any_folder_by_any_path(run: Runner, tmp_path: Path) -> None:
     link = tmp_path / "bin.json"  # a name that no test takes for a leftover
     link.symlink_to(SCRIPT)
     command = [sys.executable, "bin.json"]
-    process = subprocess.run(command, cwd=tmp_path, env=run.environment, capture_output=True)
+    process = execute(command, cwd=tmp_path, env=run.environment)
     assert process.returncode == 0

@@ -9,12 +9,14 @@ import time
 from datetime import datetime, timezone
 
 import pytest
-from conftest import CONNECTOR_ID, LINE, Runner
+from conftest import CONNECTOR_ID, LINE, Runner, execute
 from fake_fivetran import FakeFivetran
 from faults import reply, stall
 
 
-def test_every_line_begins_with_the_time_in_utc(run: Runner, fivetran: FakeFivetran) -> None:
+def test_every_line_begins_with_the_time_in_utc(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     before = datetime.now(timezone.utc).replace(microsecond=0)
     fivetran.faults.append(reply(503))
     result = run(TZ="Asia/Kolkata")
@@ -23,7 +25,9 @@ def test_every_line_begins_with_the_time_in_utc(run: Runner, fivetran: FakeFivet
     for line in lines:
         assert LINE.fullmatch(line)
         moment = datetime.strptime(line.split()[0], "%Y-%m-%dT%H:%M:%SZ")
-        assert before <= moment.replace(tzinfo=timezone.utc) <= datetime.now(timezone.utc)
+        assert (
+            before <= moment.replace(tzinfo=timezone.utc) <= datetime.now(timezone.utc)
+        )
 
 
 def test_something_is_said_before_the_wait(run: Runner, fivetran: FakeFivetran) -> None:
@@ -55,13 +59,10 @@ def test_output_that_nobody_takes_does_not_hold_up_the_sync(
     if status == 503:
         fivetran.faults.append(reply(503))  # so that there is something on stderr too
     command = f'set -o pipefail; "$@" {SHELL[name]}'
-    process = subprocess.run(
+    process = execute(
         ["bash", "-c", command, "bash", *run.command],
         cwd=run.folder,
         env=run.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     assert process.returncode == 0
     assert "Traceback" not in process.stderr
@@ -105,7 +106,9 @@ def test_a_pipe_that_is_full_does_not_hold_up_the_sync(
 def test_a_terminal_that_only_takes_ascii_gets_ascii(
     run: Runner, fivetran: FakeFivetran, variables: dict[str, str]
 ) -> None:
-    fivetran.faults.append(reply(200, '{"code": "Success", "message": "gestartet: größer ✓"}'))
+    fivetran.faults.append(
+        reply(200, '{"code": "Success", "message": "gestartet: größer ✓"}')
+    )
     folder = "ärtifacts"
     result = run(SHIPYARD_ARTIFACTS_DIRECTORY=folder, **variables)
     assert result.code == 0
@@ -115,13 +118,17 @@ def test_a_terminal_that_only_takes_ascii_gets_ascii(
         assert result.out.isascii()
 
 
-@pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
+@pytest.mark.parametrize(
+    "variables", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}], ids=str
+)
 def test_secrets_of_any_bytes_work_in_any_locale(
     run: Runner, fivetran: FakeFivetran, variables: dict[str, str]
 ) -> None:
     fivetran.credentials = ("clé-de-l'API", "ключ-и-секрет")
     result = run(
-        FIVETRAN_API_KEY="clé-de-l'API", FIVETRAN_API_SECRET="ключ-и-секрет", **variables
+        FIVETRAN_API_KEY="clé-de-l'API",
+        FIVETRAN_API_SECRET="ключ-и-секрет",
+        **variables,
     )
     assert result.code == 0
 
@@ -130,15 +137,14 @@ def test_warnings_of_others_are_not_printed(run: Runner) -> None:
     assert run(PYTHONWARNINGS="default").err == ""
 
 
-def test_output_stays_whole_when_many_share_it(run: Runner, fivetran: FakeFivetran) -> None:
+def test_output_stays_whole_when_many_share_it(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     command = 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do "$@" & done; wait'
-    process = subprocess.run(
+    process = execute(
         ["bash", "-c", command, "bash", *run.command],
         cwd=run.folder,
         env=run.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
     )
     lines = process.stdout.splitlines()
     assert len(lines) == 36

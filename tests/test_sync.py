@@ -8,14 +8,13 @@ import os
 import pickle
 import pickletools
 import stat
-import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import requests
-from conftest import API_KEY, API_SECRET, CONNECTOR_ID, SCRIPT, Runner
+from conftest import API_KEY, API_SECRET, CONNECTOR_ID, SCRIPT, Runner, execute
 from fake_fivetran import FakeFivetran
 from faults import reply
 
@@ -44,7 +43,9 @@ def test_starts_a_sync(run: Runner, fivetran: FakeFivetran) -> None:
     assert fivetran.connections[CONNECTOR_ID].syncing
 
 
-def test_stops_a_running_sync_and_starts_it_again(run: Runner, fivetran: FakeFivetran) -> None:
+def test_stops_a_running_sync_and_starts_it_again(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
     connection = fivetran.connections[CONNECTOR_ID]
     connection.start()
     assert run().code == 0
@@ -62,13 +63,19 @@ def test_does_not_wait_for_the_sync(run: Runner, fivetran: FakeFivetran) -> None
 def test_keeps_what_fivetran_answered(run: Runner) -> None:
     result = run()
     assert result.response_path.name == f"sync_{CONNECTOR_ID}_response.json"
-    message = f"Sync has been successfully triggered for connection with id '{CONNECTOR_ID}'"
+    message = (
+        f"Sync has been successfully triggered for connection with id '{CONNECTOR_ID}'"
+    )
     assert result.response == {"code": "Success", "message": message}
-    assert result.response_path.read_text().count("\n") == 4  # indented, and ends its last line
+    assert (
+        result.response_path.read_text().count("\n") == 4
+    )  # indented, and ends its last line
 
 
 def test_keeps_the_response_as_utf_8(run: Runner, fivetran: FakeFivetran) -> None:
-    fivetran.faults.append(reply(200, '{"code": "Success", "message": "запущено \\u2713"}'))
+    fivetran.faults.append(
+        reply(200, '{"code": "Success", "message": "запущено \\u2713"}')
+    )
     result = run()
     assert result.code == 0
     assert "запущено ✓" in result.response_path.read_text(encoding="utf-8")
@@ -90,11 +97,15 @@ def test_record_is_a_list(run: Runner) -> None:
     assert type(pickle.loads(run().record_path.read_bytes())) is list
 
 
-def test_any_python_3_loads_the_record_with_its_standard_library_alone(run: Runner) -> None:
+def test_any_python_3_loads_the_record_with_its_standard_library_alone(
+    run: Runner,
+) -> None:
     record = run().record_path.read_bytes()
     operations = list(pickletools.genops(record))
     assert max(operation.proto for operation, _, _ in operations) <= 3
-    names = [argument for operation, argument, _ in operations if operation.name == "GLOBAL"]
+    names = [
+        argument for operation, argument, _ in operations if operation.name == "GLOBAL"
+    ]
     assert names
     assert {name.split()[0] for name in names} == {"datetime"}
 
@@ -109,8 +120,10 @@ def test_an_older_python_loads_the_record(run: Runner) -> None:
     connector_id, execution_time = result.record
     for python in OLD_PYTHONS:
         command = [str(python), "-I", "-c", reader, str(result.record_path)]
-        process = subprocess.run(command, capture_output=True, text=True)
-        assert process.stdout == f"{connector_id} {execution_time.isoformat()}\n", process.stderr
+        process = execute(command)
+        assert process.stdout == f"{connector_id} {execution_time.isoformat()}\n", (
+            process.stderr
+        )
 
 
 def test_record_carries_the_log_id_in_its_name(run: Runner) -> None:
@@ -125,24 +138,30 @@ def test_record_has_no_prefix_without_a_log_id(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("folder", ["elsewhere", "a/b c/ä", "/absolute"])
-def test_artifacts_go_where_shipyard_wants_them(run: Runner, tmp_path: Path, folder: str) -> None:
+def test_artifacts_go_where_shipyard_wants_them(
+    run: Runner, tmp_path: Path, folder: str
+) -> None:
     wanted = tmp_path / folder.lstrip("/")
     name = str(wanted) if folder.startswith("/") else folder
     result = run(SHIPYARD_ARTIFACTS_DIRECTORY=name)
     assert result.code == 0
     assert (wanted / "fivetran-blueprints/variables/force_sync.pickle").is_file()
-    response = wanted / f"fivetran-blueprints/responses/sync_{CONNECTOR_ID}_response.json"
+    response = (
+        wanted / f"fivetran-blueprints/responses/sync_{CONNECTOR_ID}_response.json"
+    )
     assert json.loads(response.read_text())["code"] == "Success"
     assert not (tmp_path / "shipyard-artifacts").exists()
 
 
-def test_artifacts_go_to_the_default_folder_if_the_variable_is_blank(run: Runner) -> None:
+def test_artifacts_go_to_the_default_folder_if_the_variable_is_blank(
+    run: Runner,
+) -> None:
     assert run(SHIPYARD_ARTIFACTS_DIRECTORY=" ").response["code"] == "Success"
 
 
 def test_tells_what_it_does_what_came_of_it_and_where_that_is_kept(run: Runner) -> None:
     result = run()
-    doing, answered, kept = result.out.splitlines()
+    doing, kept, answered = result.out.splitlines()
     assert f"Forcing a sync of connector {CONNECTOR_ID}" in doing
     assert "Success: Sync has been successfully triggered" in answered
     assert str(result.response_path.relative_to(result.folder)) in kept
@@ -152,9 +171,16 @@ def test_tells_what_it_does_what_came_of_it_and_where_that_is_kept(run: Runner) 
 
 @pytest.mark.parametrize(
     ("key", "secret"),
-    [("ключ-ключ", "секрет-секрет"), ("käse", "€€€"), ("密钥", 'quo"te\\back'), ("k", "s")],
+    [
+        ("ключ-ключ", "секрет-секрет"),
+        ("käse", "€€€"),
+        ("密钥", 'quo"te\\back'),
+        ("k", "s"),
+    ],
 )
-def test_any_key_and_secret_work(run: Runner, fivetran: FakeFivetran, key: str, secret: str) -> None:
+def test_any_key_and_secret_work(
+    run: Runner, fivetran: FakeFivetran, key: str, secret: str
+) -> None:
     fivetran.credentials = (key, secret)
     assert run(FIVETRAN_API_KEY=key, FIVETRAN_API_SECRET=secret).code == 0
     assert run("--api-key", key, f"--api-secret={secret}").response["code"] == "Success"
@@ -185,15 +211,15 @@ def test_permissions_follow_the_umask(run: Runner) -> None:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
-def test_is_executable_and_can_be_imported_without_doing_anything(tmp_path: Path) -> None:
+def test_is_executable_and_can_be_imported_without_doing_anything(
+    tmp_path: Path,
+) -> None:
     assert os.access(SCRIPT, os.X_OK)
     code = "import fivetran_execute_sync as script; print(script.__doc__[:5])"
-    process = subprocess.run(
+    process = execute(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={"PYTHONPATH": str(SCRIPT.parent), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
     )
     assert (process.stdout, process.stderr) == ("Force\n", "")
     assert not list(tmp_path.iterdir())
