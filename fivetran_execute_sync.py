@@ -5,18 +5,18 @@
 # ///
 """Force a sync of a Fivetran connector and keep a record of it.
 
-A running sync is stopped and started again. The script does not wait for its end.
+A running sync is stopped and started again; nothing waits for its end.
 
-In a shell, with API key and secret in the environment (ps shows arguments to all):
-  ./fivetran_execute_sync.py --connector-id speak_inexpensive
-In cron, with all three inputs in a file that only its owner can read:
-  0 * * * * set -a; . ~/.fivetran; ~/sync/fivetran_execute_sync.py
+In a shell, with API key and API secret in the environment:
+  .venv/bin/python fivetran_execute_sync.py --connector-id speak_inexpensive
+In cron, with all three inputs exported by a file only its owner can read:
+  0 * * * * . ~/.fivetran; cd ~/sync; .venv/bin/python fivetran_execute_sync.py
 
-Arguments, and the variables that stand in for those that are missing or blank:
-  --api-key KEY          FIVETRAN_API_KEY
-  --api-secret SECRET    FIVETRAN_API_SECRET
-  --connector-id ID      FIVETRAN_CONNECTOR_ID
-  --timeout SECONDS      bound on the whole run, default 60; also: --version, --help
+Arguments, and the variables that stand in for missing or blank ones:
+  --api-key KEY        FIVETRAN_API_KEY (ps shows arguments to everybody)
+  --api-secret SECRET  FIVETRAN_API_SECRET
+  --connector-id ID    FIVETRAN_CONNECTOR_ID
+  --timeout SECONDS    bound on the run, default 60; also --help, --version
 
 Files, under SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifacts):
   fivetran-blueprints/responses/sync_{connector_id}_response.json
@@ -27,7 +27,7 @@ Exit codes:
   1   record could not be written    201 refused for another reason
   2   bad usage, nothing was sent    203 conflict with what is under way
   130 Ctrl-C                         204 unknown connector
-  249 no answer, rate limit, server error or nonsense: another try may help
+  249 no answer, rate limit, 5xx, unreadable answer: another try may help
 """
 
 from __future__ import annotations
@@ -41,34 +41,33 @@ import queue
 import random
 import re
 import sys
-import tempfile
 import threading
 import time
+import warnings
 from contextlib import suppress
 from datetime import datetime, timezone
-from getopt import GetoptError, getopt
-from importlib.util import find_spec
+from getopt import GetoptError as UsageError
+from getopt import getopt
 from pathlib import Path
 from typing import Any, Callable, TextIO
 
-INSTALL = "python3 -m venv .venv && .venv/bin/pip install requests"
+INSTALL = "python3 -m venv .venv && .venv/bin/pip install requests, use .venv"
 URL = "https://api.fivetran.com/v1/connections/{}/sync"
-USER_AGENT = "fivetran-execute-sync/1.0.0"
-HEADERS = {"Accept": "application/json;version=2", "User-Agent": USER_AGENT}
+AGENT = "fivetran-execute-sync/1.0.0"
+HEADERS = {"Accept": "application/json;version=2", "User-Agent": AGENT}
 NAMES = {
     "--api-key": "FIVETRAN_API_KEY",
     "--api-secret": "FIVETRAN_API_SECRET",
     "--connector-id": "FIVETRAN_CONNECTOR_ID",
 }
-FLAGS = ["api-key=", "api-secret=", "connector-id=", "timeout=", "version", "help"]
-DEFAULTS = {"SHIPYARD_ARTIFACTS_DIRECTORY": "shipyard-artifacts", "--timeout": "60"}
+FLAGS = ["api-key=", "api-secret=", "connector-id=", "timeout="]
 WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
-BODY_BYTES = 256 * 1024  # read at most; parsed, JSON takes up to 60 times as much
+BODY_BYTES, BODY_LISTS = 128 * 1024, 50  # more would take too much memory as JSON
 
 # The outcome of a try: an HTTP status, or one of these where that does not tell it.
-ACCEPTED, NO_ANSWER, NO_WAY = 0, -1, -2
-PASSING = (NO_ANSWER, 429, 500, 502, 503, 504)  # may be over at the next try
-LASTING = r"VERIFY_FAILED|X509|TLS CA|SOCKS|proxy URL|Tunnel [a-z ]+: (?!429|50[0234])"
+ACCEPTED, NO_ANSWER, HOPELESS = 0, -1, -2
+WORTH_A_RETRY = (NO_ANSWER, 429, 500, 502, 503, 504)
+FINAL = r"VERIFY_FAILED|X509|TLS CA|SOCKS|proxy URL|Tunnel [a-z ]+: (?!429|50[0234])"
 MAYBE = "The sync may have been started all the same; running this again is safe"
 PLAIN = "the plain ones, not the Base64 form that Fivetran's own command line reads"
 DISK = "Check the disk, and the folder that SHIPYARD_ARTIFACTS_DIRECTORY names"
@@ -77,7 +76,7 @@ PORTAL = "look for a proxy or a portal between here and Fivetran"
 VERDICTS = {
     ACCEPTED: (0, "It goes on without this script"),
     NO_ANSWER: (249, f"Check the network and HTTPS_PROXY. {MAYBE}"),
-    NO_WAY: (249, "Check HTTPS_PROXY, and the certificates in REQUESTS_CA_BUNDLE"),
+    HOPELESS: (249, "Check HTTPS_PROXY, and the certificates in REQUESTS_CA_BUNDLE"),
     2: (249, f"Fivetran does not answer like this: {PORTAL}. {MAYBE}"),
     3: (201, f"Redirects are not followed: {PORTAL}"),
     4: (201, "Fivetran does not take this request: look for a newer version of this"),
@@ -95,11 +94,11 @@ UNANSWERED = to_json({"code": "NoResponse", "message": f"No answer came. {MAYBE}
 def main() -> int:
     """Force the sync, keep its record, tell the outcome, return the exit code."""
     start = time.monotonic()
+    warnings.simplefilter("ignore")  # libraries' words to programmers
     state = "Nothing was sent"  # true at any time, whatever ends the run
     try:
         if {"-h", "--help", "--version"} & set(sys.argv):
-            text = f"{USER_AGENT}\n" if "--version" in sys.argv else f"{__doc__}"
-            write(sys.stdout, text)
+            write(sys.stdout, f"{AGENT}\n" if "--version" in sys.argv else f"{__doc__}")
             return 0
         inputs = read_inputs()
         sync = f"sync of connector {inputs['FIVETRAN_CONNECTOR_ID']}"
@@ -114,7 +113,7 @@ def main() -> int:
         say(sys.stdout, f"Kept {keep(inputs, response)}")
         say(sys.stderr if code else sys.stdout, f"{told}. {advice}")
         return code
-    except GetoptError as error:
+    except UsageError as error:
         say(sys.stderr, f"{state}: {error}. For help: --help")
         return 2
     except OSError as error:
@@ -126,56 +125,56 @@ def main() -> int:
 
 
 def read_inputs() -> dict[str, str]:
-    """Return the inputs by variable; raise GetoptError, which repeats no value."""
+    """Return the inputs by variable; raise UsageError, which repeats no value."""
     if sys.version_info < (3, 9):  # noqa: UP036
-        raise GetoptError("Python 3.9 or newer is needed: start this with another one")
-    if not find_spec("requests"):
-        raise GetoptError(f"requests is not installed; type {INSTALL}")
-    options, words = getopt(sys.argv[1:], "h", FLAGS)
+        raise UsageError("Python 3.9 or newer is needed: use another one")
+    try:
+        import requests  # noqa: F401
+    except ImportError:
+        raise UsageError(f"requests is not installed; type {INSTALL}") from None
+    options, words = getopt(sys.argv[1:], "", FLAGS)
     if words:
-        raise GetoptError("an argument stands where a flag should")
-    arguments = {NAMES.get(flag, flag): value for flag, value in options}
-    inputs = {
-        name: value.strip()
-        for source in (DEFAULTS, os.environ, arguments)  # the last counts most
-        for name, value in source.items()
-        if value.strip()
-    }
-    missing = [
-        f"{flag} or {name}" for flag, name in NAMES.items() if name not in inputs
-    ]
+        raise UsageError("an argument without a flag, such as --connector-id")
+    inputs = {"SHIPYARD_ARTIFACTS_DIRECTORY": "shipyard-artifacts", "--timeout": "60"}
+    for source in (os.environ, {NAMES.get(flag, flag): text for flag, text in options}):
+        inputs.update({k: v.strip() for k, v in source.items() if v.strip()})
+    missing = [f"{flag} or {key}" for flag, key in NAMES.items() if key not in inputs]
     if missing:
-        raise GetoptError(f"missing {', '.join(missing)}")
+        raise UsageError(f"missing {', '.join(missing)}")
     for name in ("FIVETRAN_CONNECTOR_ID", "SHIPYARD_LOG_ID"):
         if not re.fullmatch("[A-Za-z0-9_-]{0,100}", inputs.get(name, "")):
-            raise GetoptError(f"{name} takes up to 100 ASCII letters, digits, _ and -")
+            raise UsageError(f"{name} or flag: at most 100 ASCII letters, digits, _ -")
     with suppress(ValueError):
         if 0 < float(inputs["--timeout"]) < threading.TIMEOUT_MAX:
             return inputs
-    raise GetoptError("--timeout takes a positive number of seconds")
+    raise UsageError("--timeout takes a positive number of seconds")
 
 
 def keep(inputs: dict[str, str], response: str) -> str:
     """Replace both artifacts, each whole or not at all; return where, raise OSError."""
     artifacts = Path(inputs["SHIPYARD_ARTIFACTS_DIRECTORY"], "fivetran-blueprints")
     connector_id = inputs["FIVETRAN_CONNECTOR_ID"]
-    log_id = inputs.get("SHIPYARD_LOG_ID")
     response_path = artifacts / "responses" / f"sync_{connector_id}_response.json"
-    record_name = f"{log_id}_force_sync.pickle" if log_id else "force_sync.pickle"
+    name = "_".join(filter(None, (inputs.get("SHIPYARD_LOG_ID"), "force_sync.pickle")))
     record = [connector_id, datetime.now(timezone.utc)]  # as Check Sync Status loads it
     contents = {
         response_path: f"{response}\n".encode(errors="backslashreplace"),
-        artifacts / "variables" / record_name: pickle.dumps(record, protocol=3),
+        artifacts / "variables" / name: pickle.dumps(record, protocol=3),
     }
-    for path in contents:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder")
-    with tempfile.TemporaryDirectory(dir=response_path.parent) as drafts:
-        for path, content in contents.items():
-            Path(drafts, path.name).write_bytes(content)
-        for path in contents:
-            Path(drafts, path.name).replace(path)
+    suffix = f".{random.getrandbits(64):x}"
+    drafts = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
+    try:
+        for path, draft in drafts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder")
+            draft.write_bytes(contents[path])
+        for path, draft in drafts.items():
+            draft.replace(path)
+    finally:
+        for draft in drafts.values():
+            with suppress(OSError):
+                draft.unlink()
     return " and ".join(map(str, contents))
 
 
@@ -186,7 +185,7 @@ def ask(inputs: dict[str, str], deadline: float) -> tuple[int, str, str]:
         left = deadline - time.monotonic()
         outcome, told, response, pause = within(left, send, inputs, left) or overdue
         told = f"Connector {inputs['FIVETRAN_CONNECTOR_ID']}: {told}"
-        if wait is None or outcome not in PASSING:
+        if wait is None or outcome not in WORTH_A_RETRY or time.monotonic() >= deadline:
             break
         pause = pause or wait * random.uniform(0.75, 1.25)
         if pause >= deadline - time.monotonic():
@@ -205,7 +204,7 @@ def within(seconds: float, call: Callable[..., Any], *arguments: object) -> Any:
     """
 
     def work() -> None:
-        with suppress(OSError):
+        with suppress(Exception):
             results.put(call(*arguments))
         results.put(None)
 
@@ -234,18 +233,18 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
             session.prepare_request(post), timeout=(seconds / 2, seconds), **settings
         )  # no more than half of the time to connect: another try may do better
         status, raw = reply.status_code, reply.raw
-        request_id = reply.headers.get("X-Request-Id", "none")
-        source = f"HTTP {status}, request ID {request_id}"
+        source = f"HTTP {status}, request ID {raw.headers.get('X-Request-Id', '?'):.80}"
         with suppress(Exception):  # a value that makes no sense is ignored
-            pause = Retry().get_retry_after(raw) or 0.0
+            pause = float(Retry().get_retry_after(raw) or 0)
         raw.enforce_content_length = False  # keep what came of a body cut short
         body = raw.read(BODY_BYTES, decode_content=True)
-        headless = raw.length_remaining is None and not raw.chunked and not body
-        if headless or (raw.length_remaining and len(body) < BODY_BYTES):
+        # http.client does not notice an end in the headers: neither length nor a byte
+        nothing = raw.length_remaining is None and not raw.chunked and not body
+        if nothing or (raw.length_remaining and len(body) < BODY_BYTES):
             raise http.client.IncompleteRead(body)
-        content = json.loads(body.decode())
-        if not isinstance(content, dict):
-            raise TypeError("not a JSON object")
+        if body.count(b"[") + body.count(b"{") > BODY_LISTS:
+            raise ValueError("too many lists and objects")
+        content = {**json.loads(body.decode())}  # a TypeError if it is no object
         response = to_json(content)  # raises an error for NaN, or nesting too deep
         accepted = status // 100 == 2 and content.get("code") == "Success"
         outcome = ACCEPTED if accepted else status
@@ -255,7 +254,7 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
     code, message = content.get("code", "no code"), content.get("message", "no message")
     told = f"{source}: {code}: {message}"
     token = base64.b64encode(os.fsencode(f"{key}:{secret}")).decode()
-    for text in (token, secret, key):
+    for text in sorted((token, secret, key), key=len, reverse=True):
         if len(text) > 5:  # else it is no secret, but part of common words
             told = told.replace(text, "***")
             response = response.replace(to_json(text)[1:-1], "***")
@@ -263,22 +262,23 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
 
 
 def explain(error: Any, status: int, body: str) -> tuple[int, dict[str, Any]]:
-    """Return outcome and content where an error came, after status and body, if at all."""
-    import requests
-    from urllib3.exceptions import SSLError
+    """Classify a failed try: return its outcome, and the JSON object to keep for it."""
+    from requests.exceptions import ConnectionError, InvalidHeader, SSLError
 
-    garbled = isinstance(error, requests.ConnectionError)
-    while error.__cause__ or error.__context__:  # requests and urllib3 wrap errors
-        error = error.__cause__ or error.__context__
-    silent = isinstance(error, (OSError, SSLError))
-    if status or (garbled and not silent):
-        content = {"code": "InvalidResponse", "message": str(error), "body": body}
-        outcome = status or 2
-    else:  # what is no OSError is about the proxy's address, and may show its password
-        message = str(error) if silent else type(error).__name__
-        outcome, content = NO_WAY, {"code": "NoResponse", "message": message}
-    if silent or isinstance(error, http.client.IncompleteRead):
-        outcome = outcome if re.search(LASTING, str(error)) else NO_ANSWER
+    no_trust = isinstance(error, SSLError)
+    no_http = isinstance(error, (ConnectionError, InvalidHeader)) and not no_trust
+    while error.__cause__ or (error.__context__ and not error.__suppress_context__):
+        error = error.__cause__ or error.__context__  # libraries wrap errors in errors
+    no_network = no_trust or isinstance(error, OSError)
+    outcome = status or 2
+    content = {"code": "InvalidResponse", "message": str(error), "body": body}
+    if not status and (no_network or not no_http):
+        # what is no OSError is about the proxy's address, and may show its password
+        message = str(error) if no_network else type(error).__name__
+        outcome, content = HOPELESS, {"code": "NoResponse", "message": message}
+    lost = no_network or isinstance(error, http.client.IncompleteRead)
+    if lost and status // 100 not in (3, 4) and not re.search(FINAL, str(error)):
+        outcome = NO_ANSWER
     return outcome, content
 
 

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -308,4 +309,36 @@ def test_what_ends_before_sending_touches_neither_artifact(
     assert run("--api-sceret=x").code == 2
     assert before == [
         (run.artifacts / path).read_bytes() for path in (RESPONSE, RECORD)
+    ]
+
+
+def test_artifacts_may_lie_on_different_disks(run: Runner) -> None:
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("no second disk here")
+    run.artifacts.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (run.artifacts / "variables").symlink_to(other)
+        assert run().code == 0
+        assert os.listdir(other) == [RECORD.name]
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv here")
+@pytest.mark.parametrize("path", ["responses", "variables"])
+def test_a_folder_that_even_root_cannot_write_touches_neither_artifact(
+    run: Runner, fivetran: FakeFivetran, path: str
+) -> None:
+    run()
+    fivetran.tunnels.clear()
+    before = [(run.artifacts / name).read_bytes() for name in (RESPONSE, RECORD)]
+    (run.artifacts / path).chmod(0o555)
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    process = execute([*drop, *run.command], cwd=run.folder, env=run.environment)
+    (run.artifacts / path).chmod(0o755)
+    if "setpriv:" in process.stderr or process.returncode == 0:
+        pytest.skip("this user cannot give up what root may do")
+    assert process.returncode == 1
+    assert "Nothing was sent" in process.stderr
+    assert fivetran.tunnels == []
+    assert before == [
+        (run.artifacts / name).read_bytes() for name in (RESPONSE, RECORD)
     ]

@@ -73,6 +73,7 @@ def test_the_timeout_bounds_the_run(
     result = run("--timeout=2")
     assert time.monotonic() - start < 2 + 2 + SLACK
     assert "may have been started" in no_answer(result)
+    assert len(result.err.splitlines()) <= 3
 
 
 def test_the_timeout_bounds_retries_and_their_waits(

@@ -270,3 +270,27 @@ def test_runs_from_any_folder_by_any_path(run: Runner, tmp_path: Path) -> None:
     command = [sys.executable, "bin.json"]
     process = execute(command, cwd=tmp_path, env=run.environment)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--hel"], ["--vers"], ["-hh"], ["--h"], ["-v"]])
+def test_half_a_flag_does_not_start_a_sync(
+    run: Runner, fivetran: FakeFivetran, words: list[str]
+) -> None:
+    refused(run(*words), fivetran)
+
+
+def test_requests_that_cannot_be_imported_are_told(
+    run: Runner, fivetran: FakeFivetran, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "requests.py").write_text("import no_such_module_at_all")
+    line = refused(run(PYTHONPATH=str(folder)), fivetran)
+    assert "pip install requests" in line
+
+
+def test_warnings_of_libraries_are_not_printed(
+    run: Runner, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("warning")
+    (folder / "chardet.py").write_text("__version__ = '99.0.0'")
+    assert run(PYTHONPATH=str(folder)).err == ""

@@ -74,7 +74,7 @@ def connected(run: Runner) -> dict[str, str]:
 def test_no_block_goes_untested() -> None:
     languages = [language for language, _ in BLOCKS]
     assert sorted(languages) == sorted(
-        ["console"] * 2 + ["sh"] * 6 + ["crontab", "yaml", "json"]
+        ["console"] * 2 + ["sh"] * 7 + ["env", "crontab", "yaml", "json"]
     )
 
 
@@ -131,27 +131,44 @@ def test_test_it_runs_these_tests_and_is_what_ci_runs(clone: Path) -> None:
     assert "test_readme.py" in process.stdout
 
 
-def crontab_line(clone: Path, environment: dict[str, str], secrets: str) -> list[str]:
+def crontab_line(clone: Path, environment: dict[str, str], secret: str) -> list[str]:
     """Write the file with the secrets as the README says, and return the command that cron
     runs, in an environment as bare as cron's."""
     home = clone.parent
     cron = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
-    execute(["bash", "-c", block("sh", "umask 077")], env=cron)
+    execute(["sh", "-c", block("sh", "touch")], env=cron)
     file = home / ".fivetran"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    text = file.read_text()
-    for name in ("FIVETRAN_API_KEY", "FIVETRAN_API_SECRET", "FIVETRAN_CONNECTOR_ID"):
-        assert re.search(rf"^{name}='.+'$", text, re.MULTILINE)
-    text = text.replace("the plain API key", API_KEY).replace("the API secret", secrets)
-    network = ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE")
-    text += "".join(f"{name}='{environment[name]}'\n" for name in network)
-    file.write_text(text)
+    lines = block("env", "FIVETRAN_CONNECTOR_ID")
+    lines = lines.replace("the plain API key", API_KEY).replace(
+        "the API secret", secret
+    )
+    for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE"):
+        lines += f"export {name}='{environment[name]}'\n"
+    file.write_text(lines)
     line = block("crontab", "* * * *").strip()
     schedule, command = " ".join(line.split()[:5]), line.split(maxsplit=5)[5]
     assert re.fullmatch(r"\d+ \* \* \* \*", schedule)
     assert "%" not in command  # a line end to cron
     assignments = [f"{name}={value}" for name, value in cron.items()]
     return ["env", "-i", *assignments, "/bin/sh", "-c", command]
+
+
+def test_cron_is_set_up_with_one_command(clone: Path) -> None:
+    command = block("sh", "git clone").strip()
+    clone_it, enter, *set_up = command.split(" && ")
+    assert without_set_up(" && ".join([*set_up, "true"])) == "true"
+    for git in ("init -q .", "add .", "-c user.name=x -c user.email=x@x commit -qm x"):
+        assert execute(["git", *git.split()], cwd=clone).returncode == 0
+    home = clone.parent / "another"
+    home.mkdir()
+    process = execute(
+        ["sh", "-c", f"{clone_it} && {enter} && pwd && ls"],
+        cwd=clone,
+        env={"HOME": str(home), "PATH": os.environ["PATH"]},
+    )
+    assert process.stdout.startswith(f"{home}/fivetran-execute-sync\n")
+    assert "fivetran_execute_sync.py" in process.stdout
 
 
 def test_cron_says_nothing_when_all_is_well_and_logs_it(
@@ -184,7 +201,8 @@ def test_cron_mails_when_something_it_needs_is_gone(
     command = crontab_line(clone, connected, API_SECRET)
     (clone.parent / lost).rename(clone.parent / "elsewhere")
     process = execute(command)
-    assert lost in process.stdout + process.stderr
+    assert lost in process.stdout
+    assert lost in (clone.parent / "fivetran.log").read_text()
 
 
 def test_guardrails_exclude_exactly_what_another_try_does_not_mend() -> None:
