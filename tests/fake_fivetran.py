@@ -35,7 +35,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import trustme
+try:
+    import trustme
+except ImportError:
+    sys.exit("trustme is not installed; type: .venv/bin/pip install trustme")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -403,7 +406,7 @@ class _Api(_Handler):
 def main(command: list[str]) -> int:
     """Run the command against a local Fivetran and return its exit code."""
     if not command or command[0].startswith("-"):
-        print(f"usage: {Path(__file__).name} COMMAND [ARGUMENT ...]", file=sys.stderr)
+        print(__doc__, file=sys.stderr)
         return 2
     defaults = {
         "FIVETRAN_API_KEY": API_KEY,

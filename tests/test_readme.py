@@ -278,6 +278,15 @@ def test_troubles_are_told_in_the_words_of_the_script(run: Runner) -> None:
     assert "NotFound_Connection" in run(FIVETRAN_CONNECTOR_ID="wrong").err
 
 
+def test_commands_in_the_text_name_what_is_there() -> None:
+    text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", text)
+    for path in re.findall(r"(?:tests/)?\w+\.py\b", " ".join(inline)):
+        assert (ROOT / path).is_file(), path
+    assert "uv run fivetran_execute_sync.py" in inline
+    assert "pipx run ./fivetran_execute_sync.py" in inline
+
+
 def test_links_lead_somewhere() -> None:
     titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
     anchors = {title.lower().replace(" ", "-") for title in titles}
