@@ -20,6 +20,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 import threading
 import uuid
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
@@ -41,7 +43,7 @@ except ImportError:
     sys.exit("trustme is not installed; type: .venv/bin/pip install trustme")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 HOST = "api.fivetran.com"
 API_KEY = "local_api_key"
@@ -185,6 +187,18 @@ class FakeFivetran:
         self._server.server_close()
         self._folder.cleanup()
 
+    @contextmanager
+    def listen_directly(self, address: str, port: int) -> Iterator[None]:
+        """Be at this address too, for clients that come without the proxy."""
+        server = _DirectServer((address, port), _Api)
+        server.fivetran = self
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+
     def environment(self, base: dict[str, str]) -> dict[str, str]:
         """Return base, changed so that a client in it meets this server and no other."""
         unwanted = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
@@ -298,10 +312,22 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     fivetran: FakeFivetran
 
+    def serve_api(self, connection: socket.socket, client_address: Any) -> None:
+        """Be the API on this connection, over TLS."""
+        with self.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
+            _Api(tls, client_address, self)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away in the middle is no news, any other error is."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
+
+
+class _DirectServer(_Server):
+    """The API without a proxy before it."""
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.serve_api(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -340,8 +366,7 @@ class _Proxy(_Handler):
         self.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if self.give_way("handshake"):
             return
-        with fivetran.tls.wrap_socket(self.connection, server_side=True) as tls:
-            _Api(tls, self.client_address, self.server)
+        self.server.serve_api(self.connection, self.client_address)
 
 
 class _Api(_Handler):

@@ -449,17 +449,32 @@ def test_an_unknown_proxy_name_is_told(run: Runner) -> None:
     assert "HTTPS_PROXY" in no_answer(result)
 
 
-def test_no_proxy_is_heeded(run: Runner, fivetran: FakeFivetran) -> None:
-    """Past the proxy, this name leads nowhere on a machine without a network; where it does
-    lead somewhere, our authority did not sign its certificate."""
-    bundle = str(fivetran.ca_bundle)
-    result = run(
-        "--timeout=2",
-        NO_PROXY="api.fivetran.com.invalid,127.0.0.1",
-        REQUESTS_CA_BUNDLE=bundle,
-    )
-    assert result.code == 0
-    assert len(fivetran.tunnels) == 1
+@pytest.mark.skipif(not can_unshare(), reason="takes root, to give a name an address")
+@pytest.mark.parametrize(
+    ("address", "variable", "value"),
+    [
+        ("127.0.0.78", "HTTPS_PROXY", ""),
+        ("127.0.0.79", "NO_PROXY", "api.fivetran.com"),
+        ("127.0.0.80", "NO_PROXY", "fivetran.com"),
+    ],
+)
+def test_without_a_proxy_the_way_is_direct(
+    run: Runner,
+    fivetran: FakeFivetran,
+    tmp_path: Path,
+    address: str,
+    variable: str,
+    value: str,
+) -> None:
+    (tmp_path / "hosts.json").write_text(f"{address} api.fivetran.com\n")
+    script = 'mount --bind hosts.json /etc/hosts && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", *run.command]
+    with fivetran.listen_directly(address, 443):
+        environment = {**run.environment, variable: value}
+        process = execute(command, cwd=tmp_path, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert fivetran.tunnels == []
+    assert fivetran.connections[CONNECTOR_ID].syncing
 
 
 # Ended from outside ----------------------------------------------------------------------
