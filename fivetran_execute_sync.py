@@ -6,13 +6,12 @@
 """Force a sync of a Fivetran connector and keep a record of it.
 
 A running sync is stopped and started again; nothing waits for its end.
-
 In a shell, with API key and API secret in the environment:
   .venv/bin/python fivetran_execute_sync.py --connector-id speak_inexpensive
 In cron, with all three inputs exported by a file only its owner can read:
   0 * * * * . ~/.fivetran; cd ~/sync; .venv/bin/python fivetran_execute_sync.py
 
-Arguments, and the variables that stand in for missing or blank ones:
+Arguments, else variables (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE count too):
   --api-key KEY        FIVETRAN_API_KEY (ps shows arguments to everybody)
   --api-secret SECRET  FIVETRAN_API_SECRET
   --connector-id ID    FIVETRAN_CONNECTOR_ID
@@ -40,6 +39,7 @@ import pickle
 import queue
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -66,7 +66,7 @@ BODY_BYTES, BODY_LISTS = 128 * 1024, 50  # more would take too much memory as JS
 
 # The outcome of a try: an HTTP status, or one of these where that does not tell it.
 ACCEPTED, NO_ANSWER, HOPELESS = 0, -1, -2
-WORTH_A_RETRY = (NO_ANSWER, 429, 500, 502, 503, 504)
+WORTH_A_RETRY = (NO_ANSWER, 429, 500, 502, 503, 504)  # but not errors that say this:
 FINAL = r"VERIFY_FAILED|X509|TLS CA|SOCKS|proxy URL|Tunnel [a-z ]+: (?!429|50[0234])"
 MAYBE = "The sync may have been started all the same; running this again is safe"
 PLAIN = "the plain ones, not the Base64 form that Fivetran's own command line reads"
@@ -120,6 +120,7 @@ def main() -> int:
         say(sys.stderr, f"{state}. The record cannot be written: {error}. {DISK}")
         return 1
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one has no say
         say(sys.stderr, f"Interrupted. {state}")
         return 130
 
@@ -215,7 +216,7 @@ def within(seconds: float, call: Callable[..., Any], *arguments: object) -> Any:
 
 
 def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
-    """Return what one request came to, as ask() does, and the wait it asks for, or 0."""
+    """Return what one request comes to, as ask() does, and the wait it is told."""
     import requests
     from requests.auth import HTTPBasicAuth
     from urllib3 import Retry
@@ -251,14 +252,13 @@ def send(inputs: dict[str, str], seconds: float) -> tuple[int, str, str, float]:
     except Exception as error:  # noqa: BLE001
         outcome, content = explain(error, status, body.decode(errors="replace"))
         response = to_json(content)
-    code, message = content.get("code", "no code"), content.get("message", "no message")
-    told = f"{source}: {code}: {message}"
+    told = f"{source}: {content.get('code', 'no code')}: {content.get('message', '')}"
     token = base64.b64encode(os.fsencode(f"{key}:{secret}")).decode()
     for text in sorted((token, secret, key), key=len, reverse=True):
         if len(text) > 5:  # else it is no secret, but part of common words
             told = told.replace(text, "***")
             response = response.replace(to_json(text)[1:-1], "***")
-    return outcome, told[:400].rstrip("."), response, pause
+    return outcome, told[:400].rstrip(".: "), response, pause
 
 
 def explain(error: Any, status: int, body: str) -> tuple[int, dict[str, Any]]:
@@ -289,7 +289,7 @@ def say(stream: TextIO | None, text: str) -> None:
 
 
 def write(stream: TextIO | None, text: str) -> None:
-    """Print at once; a stream that is closed, or that nobody reads, holds up nothing."""
+    """Print at once; a stream that is closed, or that nobody reads, delays nothing."""
     if stream:
         line = text.encode(stream.encoding, "backslashreplace")
         within(0.5, os.write, stream.fileno(), line)

@@ -504,6 +504,22 @@ def test_ctrl_c_ends_the_run_at_once_while_it_waits_for_an_answer(
     assert result.response["code"] == "NoResponse"
 
 
+def test_ctrl_c_may_be_pressed_more_than_once(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    for _ in range(3):
+        fivetran.requests.clear()
+        fivetran.faults.append(stall("answer"))
+        process = run.start()
+        wait_for_request(fivetran)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "Interrupted" in process.stderr.readline()
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+        assert run.finish(process).code == 130
+
+
 def test_ctrl_c_ends_a_wait(run: Runner, fivetran: FakeFivetran) -> None:
     fivetran.faults.append(reply(503, "{}", {"Retry-After": "50"}))
     process = run.start()
