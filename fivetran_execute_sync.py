@@ -51,7 +51,7 @@ from getopt import getopt
 from pathlib import Path
 from typing import Any, Callable, TextIO
 
-INSTALL = "python3 -m venv .venv && .venv/bin/pip install requests, use .venv"
+SETUP = "python3 -m venv .venv && .venv/bin/pip install requests; use .venv/bin/python"
 URL = "https://api.fivetran.com/v1/connections/{}/sync"
 AGENT = "fivetran-execute-sync/1.0.0"
 HEADERS = {"Accept": "application/json;version=2", "User-Agent": AGENT}
@@ -132,7 +132,7 @@ def read_inputs() -> dict[str, str]:
     try:
         import requests  # noqa: F401
     except ImportError:
-        raise UsageError(f"requests is not installed; type {INSTALL}") from None
+        raise UsageError(f"requests is not installed; type {SETUP}") from None
     options, words = getopt(sys.argv[1:], "", FLAGS)
     if words:
         raise UsageError("an argument without a flag, such as --connector-id")

@@ -250,7 +250,8 @@ def test_without_requests_one_line_says_what_to_type(
     )
     line = refused(result, fivetran)
     assert LINE.fullmatch(line)
-    assert "python3 -m venv .venv && .venv/bin/pip install requests" in line
+    what_to_type = "python3 -m venv .venv && .venv/bin/pip install requests"
+    assert f"{what_to_type}; use .venv/bin/python" in line
 
 
 @pytest.mark.parametrize("version", ["3.7", "3.8"])
