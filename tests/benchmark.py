@@ -17,9 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fake_fivetran import API_KEY, API_SECRET, CONNECTOR_ID, FakeFivetran
+from fake_fivetran import INPUTS, FakeFivetran
 
 PAIRS = 60
+API_KEY, API_SECRET, CONNECTOR_ID = INPUTS.values()
 SCRIPT = Path(__file__).resolve().parent.parent / "fivetran_execute_sync.py"
 SHORTEST = f"""
 import requests

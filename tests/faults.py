@@ -7,9 +7,12 @@ import ssl
 import struct
 import time
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fake_fivetran import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSON = {"Content-Type": "application/json"}
 
@@ -30,12 +33,23 @@ def reply(
         **(headers or {}),
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return send(f"HTTP/1.1 {status} {phrase}\r\n{head}\r\n".encode() + body)
+    return send(f"HTTP/1.1 {status} {phrase}\r\n{head}\r\n".encode() + body, status)
 
 
-def send(data: bytes, stage: str = "answer") -> Fault:
-    """Send these bytes and close the connection."""
-    return Fault(stage, lambda sock: sock.sendall(data))
+def send(data: bytes, status: int | None = None, stage: str = "answer") -> Fault:
+    """Send these bytes and close the connection; `status` is that of a whole answer."""
+    return Fault(stage, lambda sock: sock.sendall(data), status)
+
+
+def pour(head: bytes, block: bytes, count: int) -> Fault:
+    """Send a head, then a block many times, for as long as it is taken."""
+
+    def act(sock: Any) -> None:
+        sock.sendall(head)
+        for _ in range(count):
+            sock.sendall(block)
+
+    return Fault("answer", act)
 
 
 def send_and_stall(data: bytes) -> Fault:
@@ -68,9 +82,14 @@ def reset(stage: str) -> Fault:
     return Fault(stage, act)
 
 
-def stall(stage: str) -> Fault:
-    """Say nothing for as long as the client waits."""
-    return Fault(stage, wait_until_closed)
+def stall(stage: str, then: Callable[[], None] = lambda: None) -> Fault:
+    """Say nothing for as long as the client waits; call `then` first."""
+
+    def act(sock: Any) -> None:
+        then()
+        wait_until_closed(sock)
+
+    return Fault(stage, act)
 
 
 def trickle(head: bytes, byte: bytes) -> Fault:
