@@ -1,60 +1,258 @@
-"""Artifacts are whole or not there at all, whatever the disk does and whoever else writes."""
+"""Artifacts: what they hold, and that they are whole or not there at all."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
+import pickletools
 import shutil
-import signal
-import subprocess
+import stat
+import sys
 import tempfile
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import CONNECTOR_ID, Run, Runner, execute
-from fake_fivetran import FakeFivetran, Fault
-from faults import reply
-
-RESPONSE = Path("responses", f"sync_{CONNECTOR_ID}_response.json")
-RECORD = Path("variables", "force_sync.pickle")
-
-
-def refused(result: Run, fivetran: FakeFivetran) -> str:
-    """Check that nothing was sent; return the one line that says why."""
-    assert result.code == 1
-    assert result.out == ""
-    assert fivetran.tunnels == []
-    (line,) = result.err.splitlines()
-    assert "Nothing was sent" in line
-    return line
-
-
-@pytest.mark.parametrize(
-    "path",
-    [".", "..", "../..", "responses", "variables"],
-    ids=lambda path: f"at {path}",
+from conftest import (
+    API_SECRET,
+    CONNECTOR_ID,
+    NOT_STARTED,
+    RECORD,
+    RESPONSE,
+    STARTED,
+    Run,
+    Runner,
+    execute,
+    in_own_mounts,
+    needs_mounts,
 )
-def test_a_file_in_the_place_of_a_folder_ends_the_run_before_it_sends(
-    run: Runner, fivetran: FakeFivetran, path: str
+from fake_fivetran import Connection, FakeFivetran, Fault
+from faults import pour, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUCCESS = '{"code": "Success", "message": "on its way"}'
+
+# Older than the script itself can be run with; where pyenv has put them, if it is here.
+OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[678].*/bin/python"))
+
+
+# The response ----------------------------------------------------------------------------
+
+
+def test_the_response_is_kept_as_fivetran_sent_it(
+    run: Runner, fivetran: FakeFivetran
 ) -> None:
-    obstacle = (run.artifacts / "x" / ".." / path).resolve()
-    if path == "..":
-        obstacle = run.artifacts.parent
-    elif path == "../..":
-        obstacle = run.folder / "elsewhere.json"
-    obstacle.parent.mkdir(parents=True, exist_ok=True)
-    obstacle.write_text("mine")
-    variables = (
-        {"SHIPYARD_ARTIFACTS_DIRECTORY": str(obstacle)} if path == "../.." else {}
+    sent = '{ "code":"Success",\t"message" : "запущено \\u2713 \\ud800",\n"x":1e999}'
+    fivetran.faults.append(reply(200, sent))
+    result = run()
+    assert result.response_path.name == RESPONSE.name
+    assert result.response_path.read_bytes() == sent.encode()
+
+
+def test_a_response_of_up_to_64_kib_is_kept_whole(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    head, end = '{"code": "Success", "message": "', '"}'
+    sent = head + "x" * (64 * 1024 - len(head + end)) + end
+    fivetran.faults.append(reply(200, sent))
+    assert run().response_path.read_text() == sent
+
+
+def test_what_is_not_fivetrans_word_is_kept_as_far_as_its_beginning(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    page = "<title>Sign in</title>" + "x" * 100_000
+    fivetran.faults.append(reply(200, page))
+    response = run().response
+    assert response["code"] == "InvalidResponse"
+    assert "<title>Sign in</title>" in response["message"]
+    assert len(response["body"]) > 1_000
+    assert page.startswith(response["body"])
+
+
+ECHOES = [
+    '{{"code": "Success", "message": "key {key} secret {secret} token {token}"}}',
+    '{{"code": "{secret}", "{token}": ["{key}"]}}',
+    "<html>{key} {secret} Authorization: Basic {token}</html>",
+]
+
+
+@pytest.mark.parametrize("form", ECHOES)
+def test_secrets_that_are_echoed_are_neither_shown_nor_kept(
+    run: Runner, fivetran: FakeFivetran, form: str
+) -> None:
+    for key, secret in [("abcdefXYZ123", "abcdef"), ("ключ-и", 'quo"te\\s')]:
+        token = base64.b64encode(f"{key}:{secret}".encode()).decode()
+        body = form.format(key=key, secret=secret, token=token)
+        fivetran.faults.append(reply(401, body, {"X-Request-Id": token}))
+        result = run(FIVETRAN_API_KEY=key, FIVETRAN_API_SECRET=secret)
+        kept = result.response_path.read_text(encoding="utf-8")
+        for text in (result.last, kept):
+            assert "***" in text
+            assert not [one for one in (key, secret, token, "XYZ") if one in text]
+
+
+def test_no_secret_is_uncovered_where_a_text_is_cut(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    for length in (90, 295, 4_090):
+        fivetran.faults.append(reply(403, "x" * length + API_SECRET))
+        result = run()
+        assert API_SECRET[:5] not in result.err
+        assert API_SECRET[:5] not in result.response_path.read_text()
+
+
+MIB = 1024 * 1024
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def bomb() -> Fault:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(MIB)
+    packed = (
+        b"".join(compressor.compress(zeros) for _ in range(100)) + compressor.flush()
     )
-    process = run.start(**variables)
-    out, err = process.communicate()
-    result = Run(process.returncode, out, err, run.folder, run.artifacts)
-    refused(result, fivetran)
-    assert obstacle.read_text() == "mine"
+    return reply(200, packed, {"Content-Encoding": "gzip"})
+
+
+FLOODS = {
+    "body": lambda: pour(
+        HEAD + b"Content-Length: %d\r\n\r\n" % (600 * MIB), bytes(MIB), 600
+    ),
+    "JSON": lambda: pour(HEAD + b'\r\n{"code": "Success", "x": "', b"x" * MIB, 600),
+    "chunks": lambda: pour(CHUNKED, b"100000\r\n" + bytes(MIB) + b"\r\n", 600),
+    "size of a chunk": lambda: pour(CHUNKED, b"0" * MIB, 600),
+    "header": lambda: pour(HEAD + b"X: ", b"x" * MIB, 600),
+    "body of a redirect": lambda: pour(
+        b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", bytes(MIB), 600
+    ),
+    "compressed body": bomb,
+    "small lists": lambda: reply(200, '{"code": "Success", "x": [' + "[]," * 21_000),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_no_answer_takes_more_than_64_mib_of_memory(
+    run: Runner, fivetran: FakeFivetran, name: str
+) -> None:
+    fivetran.faults.append(FLOODS[name]())
+    code = (
+        "import resource, subprocess, sys;"
+        "code = subprocess.run(sys.argv[1:]).returncode;"
+        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss);"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, *run.command]
+    environment = {**run.environment, "FIVETRAN_CONNECTOR_ID": CONNECTOR_ID}
+    process = execute(command, cwd=run.folder, env=environment)
+    peak = int(process.stdout.split()[-1]) / 1024
+    assert process.returncode in (0, 249)
+    assert peak < 64
+    assert (run.artifacts / RESPONSE).stat().st_size < MIB
+
+
+# The record ------------------------------------------------------------------------------
+
+
+def test_the_record_holds_connector_id_and_the_time_of_the_answer(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    before = datetime.now(timezone.utc)
+    connector_id, execution_time = run().record
+    assert connector_id == CONNECTOR_ID
+    assert execution_time.utcoffset() == timedelta(0)
+    (started,) = fivetran.connections[CONNECTOR_ID].syncs
+    assert before < started < execution_time < datetime.now(timezone.utc)
+    assert run().record[1] > execution_time
+
+
+def test_any_python_3_loads_the_record_with_its_standard_library_alone(
+    run: Runner,
+) -> None:
+    record = run().record_path.read_bytes()
+    assert type(pickle.loads(record)) is list
+    operations = list(pickletools.genops(record))
+    assert max(operation.proto for operation, _, _ in operations) <= 3
+    imported = [str(name) for op, name, _ in operations if op.name == "GLOBAL"]
+    assert {name.split()[0] for name in imported} == {"datetime"}
+
+
+@pytest.mark.skipif(not OLD_PYTHONS, reason="no older Python here")
+def test_an_older_python_loads_the_record(run: Runner) -> None:
+    result = run()
+    connector_id, execution_time = result.record
+    reader = (
+        "import pickle, sys; id, time = pickle.load(open(sys.argv[1], 'rb'));"
+        "print(id, time.isoformat())"
+    )
+    for python in OLD_PYTHONS:
+        process = execute([python, "-I", "-c", reader, result.record_path])
+        assert process.stdout == f"{connector_id} {execution_time.isoformat()}\n"
+
+
+@pytest.mark.parametrize(("log_id", "prefix"), [("3f0e-8a0b", "3f0e-8a0b_"), (" ", "")])
+def test_the_record_carries_the_log_id_in_its_name(
+    run: Runner, log_id: str, prefix: str
+) -> None:
+    result = run(SHIPYARD_LOG_ID=log_id)
+    assert result.record_path.name == f"{prefix}force_sync.pickle"
+
+
+# Where they lie --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "a/b c/ä", "/absolute", " "])
+def test_artifacts_go_where_shipyard_wants_them(
+    run: Runner, tmp_path: Path, folder: str
+) -> None:
+    wanted = tmp_path / folder[1:] if folder[0] == "/" else run.folder / folder
+    name = str(wanted) if folder[0] == "/" else folder
+    if folder == " ":
+        wanted = run.folder / "shipyard-artifacts"
+    assert run(SHIPYARD_ARTIFACTS_DIRECTORY=name).code == 0
+    for path in (RESPONSE, RECORD):
+        assert (wanted / "fivetran-blueprints" / path).is_file()
+
+
+def test_permissions_follow_the_umask(run: Runner) -> None:
+    before = os.umask(0o027)
+    try:
+        result = run()
+    finally:
+        os.umask(before)
+    for path in (result.response_path, result.record_path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+
+
+def test_artifacts_may_lie_on_different_disks(run: Runner) -> None:
+    run.artifacts.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (run.artifacts / "variables").symlink_to(other)
+        assert run().code == 0
+        assert os.listdir(other) == [RECORD.name]
+
+
+# Where they cannot be written ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["", "fivetran-blueprints/variables"])
+def test_a_file_in_the_place_of_a_folder_ends_the_run_before_it_sends(
+    run: Runner, path: str
+) -> None:
+    obstacle = run.folder / "shipyard-artifacts" / path
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.symlink_to("/dev/null")
+    assert str(path or "shipyard-artifacts") in run.refused(run(), 1)
 
 
 @pytest.mark.parametrize("path", [RESPONSE, RECORD], ids=str)
@@ -62,59 +260,64 @@ def test_a_folder_in_the_place_of_an_artifact_ends_the_run_before_it_sends(
     run: Runner, fivetran: FakeFivetran, path: Path
 ) -> None:
     run()
-    fivetran.tunnels.clear()
     other = run.artifacts / (RECORD if path == RESPONSE else RESPONSE)
     before = other.read_bytes()
     (run.artifacts / path).unlink()
     (run.artifacts / path).mkdir()
-    line = refused(run(), fivetran)
-    assert path.name in line
+    result = run()
+    assert (result.code, result.truth) == (1, NOT_STARTED)
+    assert path.name in result.last
     assert other.read_bytes() == before
+    assert len(fivetran.tunnels) == 1
 
 
-def test_a_read_only_file_system_ends_the_run_before_it_sends(
-    run: Runner, fivetran: FakeFivetran
+# Root may write everywhere, unless it gives that up.
+AS_MORTAL = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.parametrize("path", ["responses", "variables"])
+def test_a_folder_that_cannot_be_written_ends_the_run_before_it_touches_anything(
+    run: Runner, fivetran: FakeFivetran, path: str
 ) -> None:
-    if not Path("/proc/sys").is_dir():
-        pytest.skip("no file system here that nobody can write")
-    line = refused(run(SHIPYARD_ARTIFACTS_DIRECTORY="/proc/sys"), fivetran)
-    assert "/proc/sys/fivetran-blueprints" in line
+    run()
+    before = run.kept()
+    (run.artifacts / path).chmod(0o555)
+    if os.geteuid() == 0:
+        run.command = [*AS_MORTAL, *run.command]
+    result = run()
+    (run.artifacts / path).chmod(0o755)
+    assert (result.code, result.truth) == (1, NOT_STARTED)
+    assert "Permission denied" in result.last
+    assert len(fivetran.tunnels) == 1
+    assert run.kept() == before
 
 
-def test_a_full_disk_ends_the_run_before_it_sends(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
+def test_a_full_disk_ends_the_run_before_it_sends(run: Runner) -> None:
     """No file may grow: the folders can be made, and nothing can be written into them."""
-    command = [
-        "bash",
-        "-c",
-        'trap "" XFSZ; ulimit -f 0; "$@" | cat',
-        "bash",
-        *run.command,
-    ]
-    process = execute(command, cwd=run.folder, env=run.environment)
-    assert "Nothing was sent" in process.stderr
-    assert "File too large" in process.stderr
-    assert fivetran.tunnels == []
-    assert not [path for path in run.folder.rglob("*") if path.is_file()]
+    limits = 'trap "" XFSZ; ulimit -f 0; exec "$@"'
+    run.command = ["bash", "-c", limits, "bash", *run.command]
+    assert "File too large" in run.refused(run(), 1)
 
 
-def spoil_after_acceptance(fivetran: FakeFivetran, spoil: object) -> None:
-    """Do something to the disk after a sync has been started, and before that is answered."""
+def test_what_ends_before_sending_touches_neither_artifact(run: Runner) -> None:
+    run()
+    before = run.kept()
+    assert run("--timeout=0").code == 2
+    assert run(FIVETRAN_API_KEY="").code == 2
+    assert run.kept() == before
 
-    def act(sock: object) -> None:
-        fivetran.connections[CONNECTOR_ID].start()
-        spoil()  # type: ignore[operator]
-        reply(200, '{"code": "Success", "message": "on its way"}').act(sock)
 
-    fivetran.faults.append(Fault("answer", act))
+def spoil_after(answer: Fault, spoil: Callable[[], object]) -> Fault:
+    """Answer like this, and do something to the disk before."""
+    return answer._replace(act=lambda sock: (spoil(), answer.act(sock)))
 
 
 @pytest.mark.parametrize(
-    "path", [Path("responses"), Path("variables"), RESPONSE, RECORD], ids=str
+    ("path", "status"),
+    [("responses", 200), ("variables", 403), (RESPONSE, 200), (RECORD, 403)],
 )
-def test_a_disk_that_fails_after_the_sync_was_started_is_told_as_such(
-    run: Runner, fivetran: FakeFivetran, path: Path
+def test_a_disk_that_fails_after_the_answer_does_not_change_the_truth(
+    run: Runner, fivetran: FakeFivetran, path: Path | str, status: int
 ) -> None:
     target = run.artifacts / path
 
@@ -126,77 +329,49 @@ def test_a_disk_that_fails_after_the_sync_was_started_is_told_as_such(
             target.unlink()
             target.mkdir()
 
-    spoil_after_acceptance(fivetran, spoil)
+    fivetran.faults.append(spoil_after(reply(status, SUCCESS), spoil))
     result = run()
     assert result.code == 1
-    (line,) = result.err.splitlines()
-    assert f"sync of connector {CONNECTOR_ID} was started all the same" in line
-    assert "record cannot be written" in line
+    assert result.truth == (STARTED if status == 200 else NOT_STARTED)
+    assert f"HTTP {status}" in result.last
 
 
-def has_room_for_mounts() -> bool:
-    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return bool(shutil.which("unshare")) and not execute(command).returncode
-
-
-@pytest.mark.skipif(
-    not has_room_for_mounts(), reason="takes root, to make a small disk"
-)
-def test_a_disk_that_fills_up_after_the_sync_was_started_is_told_as_such(
-    run: Runner, fivetran: FakeFivetran, tmp_path: Path
+@needs_mounts
+def test_a_disk_that_fills_up_after_the_answer_leaves_what_was_there(
+    run: Runner, fivetran: FakeFivetran
 ) -> None:
     # The small disk is seen by its own namespace only, so a process in there fills it.
-    go = tmp_path / "go.json"
-    os.mkfifo(go)
-    full = tmp_path / "full.json"
-    os.mkfifo(full)
+    for name in ("go", "full"):
+        os.mkfifo(run.folder / name)
 
     def spoil() -> None:
-        go.write_text("")
-        full.read_text()
+        (run.folder / "go").write_text("")
+        (run.folder / "full").read_text()
 
-    spoil_after_acceptance(fivetran, spoil)
+    fivetran.faults.append(spoil_after(reply(200, SUCCESS), spoil))
     script = """
         mkdir disk && mount -t tmpfs -o size=64k none disk || exit 99
-        (read _ < go.json; dd if=/dev/zero of=disk/filler 2>/dev/null; : > full.json) &
+        (read _ < go; dd if=/dev/zero of=disk/filler 2> /dev/null; : > full) &
         "$@"; code=$?
-        find disk -type f ! -name filler -printf '%f %s\\n' >&2
+        find disk -type f ! -name filler -size +0 -printf '%f\\n' > found.json
         exit $code
     """
     process = execute(
-        ["unshare", "--mount", "bash", "-c", script, "bash", *run.command],
-        cwd=tmp_path,
+        in_own_mounts(script, run.command),
+        cwd=run.folder,
         env={**run.environment, "SHIPYARD_ARTIFACTS_DIRECTORY": "disk"},
     )
-    assert process.returncode == 1
-    line, *files = process.stderr.splitlines()
-    assert "No space left on device" in line
-    assert f"sync of connector {CONNECTOR_ID} was started all the same" in line
-    assert sorted(name.split()[0] for name in files) == sorted(
-        [RESPONSE.name, RECORD.name]
-    )
-    assert all(int(name.split()[1]) > 0 for name in files)
-
-
-def test_a_disk_that_fails_after_a_refusal_tells_both(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
-    def act(sock: object) -> None:
-        shutil.rmtree(run.artifacts)
-        run.artifacts.symlink_to("nowhere")
-        reply(403, '{"code": "Forbidden", "message": "not you"}').act(sock)
-
-    fivetran.faults.append(Fault("answer", act))
-    result = run()
-    assert result.code == 1
-    assert "Forbidden: not you" in result.err
-    assert "was started" not in result.err
+    result = Run(process.returncode, process.stdout, process.stderr, run.folder)
+    assert (result.code, result.truth) == (1, STARTED)
+    assert "No space left on device" in result.last
+    found = (run.folder / "found.json").read_text().split()
+    assert sorted(found) == sorted([RESPONSE.name, RECORD.name])
 
 
 def test_a_link_in_the_place_of_an_artifact_is_replaced_and_not_followed(
     run: Runner, tmp_path: Path
 ) -> None:
-    precious = tmp_path / "precious.json"
+    precious = tmp_path / "precious"
     precious.write_text("mine")
     for path in (RESPONSE, RECORD):
         (run.artifacts / path).parent.mkdir(parents=True)
@@ -206,39 +381,30 @@ def test_a_link_in_the_place_of_an_artifact_is_replaced_and_not_followed(
     assert not (run.artifacts / RESPONSE).is_symlink()
 
 
-def test_a_reader_never_sees_a_torn_or_an_empty_artifact(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
-    assert run().code == 0
+# Many at once ----------------------------------------------------------------------------
+
+
+def test_a_reader_never_sees_a_torn_or_an_empty_artifact(run: Runner) -> None:
+    run()
     over = threading.Event()
-    looks = 0
 
     def read() -> int:
-        nonlocal looks
+        looks = 0
         while not over.is_set():
-            response = json.loads((run.artifacts / RESPONSE).read_bytes())
-            assert response["code"] in ("Success", "NoResponse")
-            connector_id, _ = pickle.loads((run.artifacts / RECORD).read_bytes())
-            assert connector_id == CONNECTOR_ID
+            response, record = run.kept()
+            assert json.loads(response)["code"] in ("Success", "NoResponse")
+            assert pickle.loads(record)[0] == CONNECTOR_ID
             looks += 1
         return looks
 
-    with ThreadPoolExecutor(11) as pool:
+    with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
-        processes = [run.start() for _ in range(25)]
-        codes = list(
-            pool.map(
-                lambda process: (process.communicate(), process.returncode)[1],
-                processes,
-            )
-        )
-        processes = [run.start() for _ in range(25)]
-        codes += pool.map(
-            lambda process: (process.communicate(), process.returncode)[1], processes
-        )
+        processes = [run.start() for _ in range(20)]
+        for process in processes:
+            process.communicate()
         over.set()
-        assert reader.result() > 50
-    assert codes == [0] * 50
+        assert reader.result() > 20
+    assert {process.returncode for process in processes} == {0}
     run.check_leftovers()
 
 
@@ -246,15 +412,13 @@ def test_fifty_runs_side_by_side_leave_fifty_right_records(
     run: Runner, fivetran: FakeFivetran
 ) -> None:
     names = [f"connector_{number}" for number in range(50)]
-    for name in names:
-        fivetran.connections[name] = type(fivetran.connections[CONNECTOR_ID])(name)
-    processes = {
-        name: run.start(FIVETRAN_CONNECTOR_ID=name, SHIPYARD_LOG_ID=f"log-{name}")
+    fivetran.connections = {name: Connection(name) for name in names}
+    processes = [
+        run.start(FIVETRAN_CONNECTOR_ID=name, SHIPYARD_LOG_ID=f"log-{name}")
         for name in names
-    }
-    for name, process in processes.items():
+    ]
+    for name, process in zip(names, processes):
         assert process.communicate()[1] == ""
-        assert process.returncode == 0
         record = run.artifacts / "variables" / f"log-{name}_force_sync.pickle"
         connector_id, execution_time = pickle.loads(record.read_bytes())
         assert connector_id == name
@@ -262,76 +426,4 @@ def test_fifty_runs_side_by_side_leave_fifty_right_records(
         assert started < execution_time
         response = run.artifacts / "responses" / f"sync_{name}_response.json"
         assert f"'{name}'" in json.loads(response.read_text())["message"]
-    assert len(list((run.artifacts / "variables").iterdir())) == 50
     run.check_leftovers()
-
-
-def test_a_run_interrupted_at_any_moment_leaves_whole_artifacts_or_none(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
-    """Ctrl-C after 0 to 400 ms: while Python starts, imports, writes, sends and ends."""
-    for delay in range(0, 400, 25):
-        process = run.start()
-        try:
-            process.wait(timeout=delay / 1000)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-        process.communicate()
-        run.check_leftovers()
-        for path in (RESPONSE, RECORD):
-            if (run.artifacts / path).exists():
-                assert (run.artifacts / path).stat().st_size > 0
-
-
-def test_what_ends_before_sending_touches_neither_artifact(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
-    run()
-    before = [(run.artifacts / path).read_bytes() for path in (RESPONSE, RECORD)]
-    assert run("--timeout=0").code == 2
-    assert run(FIVETRAN_API_KEY="").code == 2
-    assert run("--api-sceret=x").code == 2
-    assert before == [
-        (run.artifacts / path).read_bytes() for path in (RESPONSE, RECORD)
-    ]
-
-
-def test_artifacts_may_lie_on_different_disks(run: Runner) -> None:
-    if not os.path.isdir("/dev/shm"):
-        pytest.skip("no second disk here")
-    run.artifacts.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
-        (run.artifacts / "variables").symlink_to(other)
-        assert run().code == 0
-        assert os.listdir(other) == [RECORD.name]
-
-
-# Root may write everywhere, unless it gives that up.
-AS_MORTAL = (
-    ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    if os.geteuid() == 0
-    else []
-)
-
-
-@pytest.mark.skipif(
-    bool(AS_MORTAL) and not shutil.which("setpriv"), reason="root without setpriv"
-)
-@pytest.mark.parametrize("path", ["responses", "variables"])
-def test_a_folder_that_cannot_be_written_ends_the_run_before_it_touches_anything(
-    run: Runner, fivetran: FakeFivetran, path: str
-) -> None:
-    run()
-    fivetran.tunnels.clear()
-    before = [(run.artifacts / name).read_bytes() for name in (RESPONSE, RECORD)]
-    (run.artifacts / path).chmod(0o555)
-    command = [*AS_MORTAL, *run.command]
-    process = execute(command, cwd=run.folder, env=run.environment)
-    (run.artifacts / path).chmod(0o755)
-    assert process.returncode == 1, process.stderr
-    assert "Nothing was sent" in process.stderr
-    assert "Permission denied" in process.stderr
-    assert fivetran.tunnels == []
-    assert before == [
-        (run.artifacts / name).read_bytes() for name in (RESPONSE, RECORD)
-    ]
