@@ -341,18 +341,18 @@ def test_ctrl_c_may_be_pressed_more_than_once(
     assert run.finish(process).code == 130
 
 
+@pytest.mark.parametrize("delay", range(0, 60, 5))
 def test_a_run_ended_at_any_moment_tells_the_truth_and_leaves_whole_artifacts(
-    run: Runner,
+    run: Runner, delay: int
 ) -> None:
-    """From the moment at which the record is there, and perhaps just after the end."""
-    for delay in range(0, 60, 4):
-        process = run.start()
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(delay / 1000)
-        process.send_signal(signal.SIGTERM)
-        run.finish(process)
-        assert all(run.kept())
+    """Milliseconds after the first line; the run may have come to its end by itself."""
+    process = run.start()
+    assert process.stdout
+    process.stdout.readline()
+    time.sleep(delay / 1000)
+    process.send_signal(signal.SIGTERM)
+    assert run.finish(process).code in (0, 143)
+    assert all(run.kept())
 
 
 @needs_mounts
