@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -29,8 +30,9 @@ requests.post("https://api.fivetran.com/v1/connections/{CONNECTOR_ID}/sync",
               headers={{"Accept": "application/json;version=2"}}).raise_for_status()
 """
 # The README's line for many connectors, with the interpreter that runs this.
-MANY = 'xargs -P 8 -I{} env SHIPYARD_LOG_ID={} "$0" "$1" --connector-id {} < connectors.txt'
-
+README = SCRIPT.with_name("README.md").read_text(encoding="utf-8")
+(LINE,) = re.findall("^xargs .*", README, re.MULTILINE)
+MANY = LINE.replace(".venv/bin/python fivetran_execute_sync.py", '"$0" "$1"')
 
 # Starts each command it reads, from a process so small that its own memory, which a child
 # begins with, does not count; prints what the command cost.

@@ -30,6 +30,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,59 +61,36 @@ class Connection:
     sync_seconds: float | None = None
     syncs: list[datetime] = field(default_factory=list)
     syncing: bool = False
-    succeeded_at: datetime | None = None
-    failed_at: datetime | None = None
+    ended: dict[str, datetime] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start a sync; one that runs is stopped, and neither succeeds nor fails."""
         self.syncs.append(datetime.now(timezone.utc))
         self.syncing = True
 
-    def finish(self, *, succeeded: bool = True, at: datetime | None = None) -> None:
-        """End the running sync, now or at the time given."""
+    def finish(self, how: str = "succeeded", at: datetime | None = None) -> None:
+        """End the running sync, now or at the time given; or it has "failed"."""
+        self.ended[how] = at or datetime.now(timezone.utc)
         self.syncing = False
-        at = at or datetime.now(timezone.utc)
-        if succeeded:
-            self.succeeded_at = at
-        else:
-            self.failed_at = at
 
-    def details(self) -> dict[str, Any]:
-        """What GET /v1/connections/{id} tells, as far as it matters to a sync."""
+    def let_time_pass(self) -> None:
+        """End the running sync if its time is over."""
         if self.syncing and self.sync_seconds is not None:
             end = self.syncs[-1] + timedelta(seconds=self.sync_seconds)
             if end <= datetime.now(timezone.utc):
                 self.finish(at=end)
+
+    def details(self) -> dict[str, Any]:
+        """What GET /v1/connections/{id} tells, as far as it matters to a sync."""
+        times = {f"{how}_at": f"{at:%FT%T.%fZ}" for how, at in self.ended.items()}
+        state = "syncing" if self.syncing else "scheduled"
         return {
             "id": self.id,
-            "service": "google_sheets",
-            "schema": "google_sheets.local",
-            "paused": False,
-            "succeeded_at": _timestamp(self.succeeded_at),
-            "failed_at": _timestamp(self.failed_at),
-            "schedule_type": "manual",
-            "status": {
-                "setup_state": "connected",
-                "sync_state": "syncing" if self.syncing else "scheduled",
-                "update_state": "on_schedule",
-                "is_historical_sync": False,
-            },
+            "succeeded_at": None,
+            "failed_at": None,
+            **times,
+            "status": {"setup_state": "connected", "sync_state": state},
         }
-
-
-def _timestamp(moment: datetime | None) -> str | None:
-    return moment and moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-class Answer(NamedTuple):
-    """An answer of the API."""
-
-    status: int
-    content: dict[str, Any]
-
-
-def refusal(status: int, code: str, message: str) -> Answer:
-    return Answer(status, {"code": code, "message": message})
 
 
 @dataclass
@@ -168,12 +146,10 @@ class FakeFivetran:
         authority.cert_pem.write_to_path(str(self.ca_bundle))
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(certified_host).configure_cert(self.tls)
-        self._server = _Server(("127.0.0.1", 0), _Proxy)
-        self._server.fivetran = self
-        self.proxy_url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeFivetran:  # noqa: PYI034 - Self is in Python 3.11
-        self._server.serve_in_background()
+        self._server = _Server(self, ("127.0.0.1", 0), _Proxy)
+        self.proxy_url = f"http://127.0.0.1:{self._server.server_port}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,28 +159,22 @@ class FakeFivetran:
     @contextmanager
     def listen_directly(self, address: str, port: int) -> Iterator[None]:
         """Be at this address too, for clients that come without the proxy."""
-        server = _DirectServer((address, port), _Api)
-        server.fivetran = self
-        server.serve_in_background()
+        server = _Server(self, (address, port), _serve_api)
         try:
             yield
         finally:
             server.stop()
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
-        """Return base, changed so that a client in it meets this server and no other."""
-        unwanted = {"http_proxy", "all_proxy", "no_proxy"}
-        kept = {
-            name: text for name, text in base.items() if name.lower() not in unwanted
-        }
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-            kept[name] = str(self.ca_bundle)
-        for name in (
-            "HTTPS_PROXY",
-            "https_proxy",
-        ):  # wget and Node read only the latter
-            kept[name] = self.proxy_url
-        return kept
+        """Return base, changed so that a client in it meets this server and no other.
+
+        wget and Node's clients read the names of proxies in lower case only.
+        """
+        proxies = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
+        kept = {name: base[name] for name in base if name.lower() not in proxies}
+        bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+        kept.update(dict.fromkeys(bundles, str(self.ca_bundle)))
+        return {**kept, "HTTPS_PROXY": self.proxy_url, "https_proxy": self.proxy_url}
 
     def take_fault(self, stage: str) -> Fault | None:
         """Return the next fault if its stage has come."""
@@ -213,27 +183,27 @@ class FakeFivetran:
                 return self.faults.popleft()
         return None
 
-    def answer(self, request: Request) -> Answer:
-        """Answer a request as the API does; the order of the checks is the API's."""
+    def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
+        """Return status and content of the API's answer, with checks in its order."""
         token = base64.b64encode(":".join(self.credentials).encode()).decode()
         if request.headers.get("authorization") != f"Basic {token}":
-            return refusal(401, "AuthFailed", "Invalid authorization credentials")
-        path = request.path.partition("?")[0]
-        route = re.fullmatch(r"/v1/connections/([^/]+)(/sync)?", path)
+            return _answer(401, "AuthFailed", "Invalid authorization credentials")
+        route = re.fullmatch(r"/v1/connections/([^/?]+)(/sync)?(\?.*)?", request.path)
         if not route:
-            return refusal(404, "NotFound", "HTTP 404 Not Found")
+            return _answer(404, "NotFound", "HTTP 404 Not Found")
         if request.method != ("POST" if route[2] else "GET"):
-            return refusal(405, "MethodNotAllowed", "HTTP 405 Method Not Allowed")
+            return _answer(405, "MethodNotAllowed", "HTTP 405 Method Not Allowed")
         if not _acceptable(request.headers.get("accept", "*/*")):
-            return refusal(406, "NotAcceptable", "HTTP 406 Not Acceptable")
+            return _answer(406, "NotAcceptable", "HTTP 406 Not Acceptable")
         with self.lock:
             connection = self.connections.get(route[1])
             if not connection:
                 message = f"Connection with id '{route[1]}' doesn't exist"
-                return refusal(404, "NotFound_Connection", message)
+                return _answer(404, "NotFound_Connection", message)
+            connection.let_time_pass()
             if route[2]:
                 return _sync(connection, request)
-            return Answer(200, {"code": "Success", "data": connection.details()})
+            return 200, {"code": "Success", "data": connection.details()}
 
 
 def _acceptable(accept: str) -> bool:
@@ -244,43 +214,53 @@ def _acceptable(accept: str) -> bool:
     return bool(re.search(r"application/(json|\*)|\*/\*", accept))
 
 
-def _sync(connection: Connection, request: Request) -> Answer:
+def http_answer(status: int, body: str | bytes, headers: dict[str, str]) -> bytes:
+    """Return an answer as it goes over the wire."""
+    body = body.encode() if isinstance(body, str) else body
+    usual = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    lines = [f"HTTP/1.1 {status} {responses.get(status, 'Odd')}"]
+    lines += [f"{name}: {value}" for name, value in {**usual, **headers}.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _answer(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+    return status, {"code": code, "message": message}
+
+
+def _sync(connection: Connection, request: Request) -> tuple[int, dict[str, Any]]:
     """Answer POST /v1/connections/{id}/sync and start the sync."""
     content_type = request.headers.get("content-type", "").partition(";")[0]
     if request.body and content_type.strip().lower() != "application/json":
-        return refusal(415, "UnsupportedMediaType", "HTTP 415 Unsupported Media Type")
+        return _answer(415, "UnsupportedMediaType", "HTTP 415 Unsupported Media Type")
     try:
         force = json.loads(request.body or b"{}").get("force", False)
     except (ValueError, AttributeError):
         force = None
     if not isinstance(force, bool):
-        return refusal(400, "InvalidInput", "Invalid JSON in request body")
+        return _answer(400, "InvalidInput", "Invalid JSON in request body")
     if connection.syncing and not force:
         message = "Sync is already in progress for this connection"
-        return refusal(409, "Conflict", message)
+        return _answer(409, "Conflict", message)
     connection.start()
     message = "Sync has been successfully triggered for connection with id"
-    content = {"code": "Success", "message": f"{message} '{connection.id}'"}
-    return Answer(200, content)
+    return _answer(200, "Success", f"{message} '{connection.id}'")
 
 
 class _Server(ThreadingHTTPServer):
+    """Serves in the background, from its making on."""
+
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    fivetran: FakeFivetran
 
-    def serve_in_background(self) -> None:
+    def __init__(self, fivetran: FakeFivetran, address: Any, handler: Any) -> None:
+        super().__init__(address, handler)
+        self.fivetran = fivetran
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         self.shutdown()
         self.server_close()
-
-    def serve_api(self, connection: Any, client_address: Any) -> None:
-        """Be the API on this connection, over TLS."""
-        with self.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
-            _Api(tls, client_address, self)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away in the middle is no news, any other error is."""
@@ -288,18 +268,10 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class _DirectServer(_Server):
-    """The API without a proxy before it."""
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        self.serve_api(request, client_address)
-
-
 class _Handler(BaseHTTPRequestHandler):
     """What proxy and API have in common."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body leave together: apart, the body waits for a late ACK
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
@@ -323,21 +295,17 @@ class _Proxy(_Handler):
         if fault:
             fault.act(self.connection)
         else:
-            self.server.serve_api(self.connection, self.client_address)
+            _serve_api(self.connection, self.client_address, self.server)
+
+
+def _serve_api(connection: Any, address: Any, server: Any) -> None:
+    """Be the API on this connection, over TLS."""
+    with server.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
+        _Api(tls, address, server)
 
 
 class _Api(_Handler):
     """https://api.fivetran.com itself."""
-
-    server_version = "FakeFivetran"
-    sys_version = ""
-
-    def handle_expect_100(self) -> bool:
-        """Answer `Expect: 100-continue` at once: the answer waits in a buffer else."""
-        self.send_response_only(100)
-        self.end_headers()
-        self.wfile.flush()
-        return True
 
     def respond(self) -> None:
         fivetran = self.server.fivetran
@@ -350,41 +318,24 @@ class _Api(_Handler):
         request = Request(self.command, self.path, headers, body)
         fivetran.requests.append(request)
         fivetran.arrived.release()
-        self.show_request(request)
+        fivetran.show(f"> {request.method} https://{HOST}{request.path}")
+        for name in ("accept", "content-type", "user-agent"):
+            fivetran.show(f"> {name.title()}: {headers.get(name, '')}")
+        fivetran.show("> Authorization: (not shown)")
+        fivetran.show("> " + body.decode(errors="replace"))
         fault = fivetran.take_fault("answer")
         if fault:
             self.close_connection = True
             request.status = fault.status
             fault.act(self.connection)
             return
-        answer = fivetran.answer(request)
-        request.status = answer.status
-        self.send(answer)
+        request.status, content = fivetran.answer(request)
+        request_id = {"X-Request-Id": uuid.uuid4().hex}
+        answer = http_answer(request.status, json.dumps(content), request_id)
+        fivetran.show("< " + answer.decode().replace("\r\n", "\n< "))
+        self.connection.sendall(answer)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond
-
-    def send(self, answer: Answer) -> None:
-        content = json.dumps(answer.content)
-        request_id = uuid.uuid4().hex
-        self.send_response(answer.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Request-Id", request_id)
-        self.end_headers()
-        self.wfile.write(content.encode())
-        self.wfile.flush()
-        show = self.server.fivetran.show
-        show(f"< HTTP/1.1 {answer.status}\n< X-Request-Id: {request_id}\n< {content}")
-
-    def show_request(self, request: Request) -> None:
-        show = self.server.fivetran.show
-        show(f"> {request.method} https://{HOST}{request.path}")
-        for name in ("accept", "content-type", "user-agent"):
-            if name in request.headers:
-                show(f"> {name.title()}: {request.headers[name]}")
-        show("> Authorization: (not shown)")
-        if request.body:
-            show(f"> {request.body.decode('utf-8', 'backslashreplace')}")
 
 
 def main(command: list[str]) -> int:
@@ -394,12 +345,12 @@ def main(command: list[str]) -> int:
         return 2
     inputs = {name: os.environ.get(name, "").strip() or INPUTS[name] for name in INPUTS}
     api_key, api_secret, connector_id = inputs.values()
+
+    def show(lines: str) -> None:
+        print(lines, file=sys.stderr, flush=True)
+
     with FakeFivetran(
-        api_key,
-        api_secret,
-        (connector_id,),
-        SYNC_SECONDS,
-        show=lambda lines: print(lines, file=sys.stderr, flush=True),
+        api_key, api_secret, (connector_id,), SYNC_SECONDS, show=show
     ) as fivetran:
         # Ctrl-C reaches the command too, and the command says what it comes to.
         signal.signal(signal.SIGINT, lambda *_: None)

@@ -6,60 +6,33 @@ import socket
 import ssl
 import struct
 import time
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from fake_fivetran import Fault
+from fake_fivetran import Fault, http_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-JSON = {"Content-Type": "application/json"}
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SUCCESS = '{"code": "Success", "message": "on its way"}'
+REFUSAL = '{"code": "Refusal", "message": "What Fivetran says."}'
+HTML = "<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
+LATER = {"Retry-After": "3600"}  # does not fit into the time, and so ends the run
 
 
 def reply(
     status: int, body: str | bytes = b"", headers: dict[str, str] | None = None
 ) -> Fault:
     """Answer with this instead of what the API would."""
-    body = body.encode() if isinstance(body, str) else body
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Odd"
-    lines = {
-        **JSON,
-        "Content-Length": str(len(body)),
-        "X-Request-Id": "r-1",
-        **(headers or {}),
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return send(f"HTTP/1.1 {status} {phrase}\r\n{head}\r\n".encode() + body, status)
+    request_id = {"X-Request-Id": "r-1"}
+    answer = http_answer(status, body, {**request_id, **(headers or {})})
+    return send(answer, status)
 
 
 def send(data: bytes, status: int | None = None, stage: str = "answer") -> Fault:
     """Send these bytes and close the connection; `status` is that of a whole answer."""
     return Fault(stage, lambda sock: sock.sendall(data), status)
-
-
-def pour(head: bytes, block: bytes, count: int) -> Fault:
-    """Send a head, then a block many times, for as long as it is taken."""
-
-    def act(sock: Any) -> None:
-        sock.sendall(head)
-        for _ in range(count):
-            sock.sendall(block)
-
-    return Fault("answer", act)
-
-
-def send_and_stall(data: bytes) -> Fault:
-    """Send these bytes, then nothing more."""
-
-    def act(sock: Any) -> None:
-        sock.sendall(data)
-        wait_until_closed(sock)
-
-    return Fault("answer", act)
 
 
 def close(stage: str) -> Fault:
@@ -72,38 +45,39 @@ def reset(stage: str) -> Fault:
 
     def act(sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        bare = (
-            socket.socket(fileno=sock.detach())
-            if isinstance(sock, ssl.SSLSocket)
-            else sock
-        )
-        bare.close()
+        if isinstance(sock, ssl.SSLSocket):
+            sock = socket.socket(fileno=sock.detach())
+        sock.close()
 
     return Fault(stage, act)
 
 
-def stall(stage: str, then: Callable[[], None] = lambda: None) -> Fault:
-    """Say nothing for as long as the client waits; call `then` first."""
+def stall(
+    stage: str, begin: bytes = b"", then: Callable[[], object] = lambda: None
+) -> Fault:
+    """Send a beginning, then nothing for as long as the client waits; call `then`."""
 
     def act(sock: Any) -> None:
+        sock.sendall(begin)
         then()
-        wait_until_closed(sock)
+        while sock.recv(65536):
+            pass
 
     return Fault(stage, act)
 
 
-def trickle(head: bytes, byte: bytes) -> Fault:
-    """Send a head, then a byte every now and then, and never come to an end."""
+def pour(begin: bytes, block: bytes, pause: float = 0, count: int = 600) -> Fault:
+    """Send a beginning, then a block many times, with a pause of seconds after each."""
 
     def act(sock: Any) -> None:
-        sock.sendall(head)
-        while True:
-            sock.sendall(byte)
-            time.sleep(0.05)
+        sock.sendall(begin)
+        for _ in range(count):
+            sock.sendall(block)
+            time.sleep(pause)
 
     return Fault("answer", act)
 
 
-def wait_until_closed(sock: Any) -> None:
-    while sock.recv(65536):
-        pass
+def after(fault: Fault, action: Callable[[], object]) -> Fault:
+    """Do something, then misbehave like this."""
+    return fault._replace(act=lambda sock: (action(), fault.act(sock)))

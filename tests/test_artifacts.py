@@ -16,7 +16,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from conftest import (
@@ -33,16 +32,7 @@ from conftest import (
     needs_mounts,
 )
 from fake_fivetran import Connection, FakeFivetran, Fault
-from faults import pour, reply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SUCCESS = '{"code": "Success", "message": "on its way"}'
-
-# Older than the script itself can be run with; where pyenv has put them, if it is here.
-OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[678].*/bin/python"))
-
+from faults import CHUNKED, OK, SUCCESS, after, pour, reply
 
 # The response ----------------------------------------------------------------------------
 
@@ -78,14 +68,13 @@ def test_what_is_not_fivetrans_word_is_kept_as_far_as_its_beginning(
     assert page.startswith(response["body"])
 
 
-ECHOES = [
-    '{{"code": "Success", "message": "key {key} secret {secret} token {token}"}}',
-    '{{"code": "{secret}", "{token}": ["{key}"]}}',
-    "<html>{key} {secret} Authorization: Basic {token}</html>",
-]
-
-
-@pytest.mark.parametrize("form", ECHOES)
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{{"code": "{secret}", "message": "{token}", "{token}": ["{key}"]}}',
+        "<html>{key} {secret} Authorization: Basic {token}</html>",
+    ],
+)
 def test_secrets_that_are_echoed_are_neither_shown_nor_kept(
     run: Runner, fivetran: FakeFivetran, form: str
 ) -> None:
@@ -103,7 +92,7 @@ def test_secrets_that_are_echoed_are_neither_shown_nor_kept(
 def test_no_secret_is_uncovered_where_a_text_is_cut(
     run: Runner, fivetran: FakeFivetran
 ) -> None:
-    for length in (90, 295, 4_090):
+    for length in (90, 4_090):
         fivetran.faults.append(reply(403, "x" * length + API_SECRET))
         result = run()
         assert API_SECRET[:5] not in result.err
@@ -111,30 +100,21 @@ def test_no_secret_is_uncovered_where_a_text_is_cut(
 
 
 MIB = 1024 * 1024
-HEAD = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def bomb() -> Fault:
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(MIB)
-    packed = (
-        b"".join(compressor.compress(zeros) for _ in range(100)) + compressor.flush()
-    )
-    return reply(200, packed, {"Content-Encoding": "gzip"})
+    packed = [compressor.compress(zeros) for _ in range(100)]
+    body = b"".join([*packed, compressor.flush()])
+    return reply(200, body, {"Content-Encoding": "gzip"})
 
 
 FLOODS = {
-    "body": lambda: pour(
-        HEAD + b"Content-Length: %d\r\n\r\n" % (600 * MIB), bytes(MIB), 600
-    ),
-    "JSON": lambda: pour(HEAD + b'\r\n{"code": "Success", "x": "', b"x" * MIB, 600),
-    "chunks": lambda: pour(CHUNKED, b"100000\r\n" + bytes(MIB) + b"\r\n", 600),
-    "size of a chunk": lambda: pour(CHUNKED, b"0" * MIB, 600),
-    "header": lambda: pour(HEAD + b"X: ", b"x" * MIB, 600),
-    "body of a redirect": lambda: pour(
-        b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", bytes(MIB), 600
-    ),
+    "body": lambda: pour(OK + b'\r\n{"code": "Success", "x": "', b"x" * MIB),
+    "chunks": lambda: pour(CHUNKED, b"100000\r\n" + bytes(MIB) + b"\r\n"),
+    "header": lambda: pour(OK + b"X: ", b"x" * MIB),
+    "redirect": lambda: pour(b"HTTP/1.1 302 F\r\nLocation: /\r\n\r\n", bytes(MIB)),
     "compressed body": bomb,
     "small lists": lambda: reply(200, '{"code": "Success", "x": [' + "[]," * 21_000),
 }
@@ -152,8 +132,7 @@ def test_no_answer_takes_more_than_64_mib_of_memory(
         "sys.exit(code)"
     )
     command = [sys.executable, "-c", code, *run.command]
-    environment = {**run.environment, "FIVETRAN_CONNECTOR_ID": CONNECTOR_ID}
-    process = execute(command, cwd=run.folder, env=environment)
+    process = execute(command, cwd=run.folder, env=run.environment)
     peak = int(process.stdout.split()[-1]) / 1024
     assert process.returncode in (0, 249)
     assert peak < 64
@@ -172,7 +151,6 @@ def test_the_record_holds_connector_id_and_the_time_of_the_answer(
     assert execution_time.utcoffset() == timedelta(0)
     (started,) = fivetran.connections[CONNECTOR_ID].syncs
     assert before < started < execution_time < datetime.now(timezone.utc)
-    assert run().record[1] > execution_time
 
 
 def test_any_python_3_loads_the_record_with_its_standard_library_alone(
@@ -186,19 +164,6 @@ def test_any_python_3_loads_the_record_with_its_standard_library_alone(
     assert {name.split()[0] for name in imported} == {"datetime"}
 
 
-@pytest.mark.skipif(not OLD_PYTHONS, reason="no older Python here")
-def test_an_older_python_loads_the_record(run: Runner) -> None:
-    result = run()
-    connector_id, execution_time = result.record
-    reader = (
-        "import pickle, sys; id, time = pickle.load(open(sys.argv[1], 'rb'));"
-        "print(id, time.isoformat())"
-    )
-    for python in OLD_PYTHONS:
-        process = execute([python, "-I", "-c", reader, result.record_path])
-        assert process.stdout == f"{connector_id} {execution_time.isoformat()}\n"
-
-
 @pytest.mark.parametrize(("log_id", "prefix"), [("3f0e-8a0b", "3f0e-8a0b_"), (" ", "")])
 def test_the_record_carries_the_log_id_in_its_name(
     run: Runner, log_id: str, prefix: str
@@ -210,25 +175,22 @@ def test_the_record_carries_the_log_id_in_its_name(
 # Where they lie --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["elsewhere", "a/b c/ä", "/absolute", " "])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("a/b c/ä", "work/a/b c/ä"), ("{tmp}/x", "x"), (" ", "work/shipyard-artifacts")],
+)
 def test_artifacts_go_where_shipyard_wants_them(
-    run: Runner, tmp_path: Path, folder: str
+    run: Runner, tmp_path: Path, name: str, place: str
 ) -> None:
-    wanted = tmp_path / folder[1:] if folder[0] == "/" else run.folder / folder
-    name = str(wanted) if folder[0] == "/" else folder
-    if folder == " ":
-        wanted = run.folder / "shipyard-artifacts"
+    name = name.replace("{tmp}", str(tmp_path))
     assert run(SHIPYARD_ARTIFACTS_DIRECTORY=name).code == 0
     for path in (RESPONSE, RECORD):
-        assert (wanted / "fivetran-blueprints" / path).is_file()
+        assert (tmp_path / place / "fivetran-blueprints" / path).is_file()
 
 
 def test_permissions_follow_the_umask(run: Runner) -> None:
-    before = os.umask(0o027)
-    try:
-        result = run()
-    finally:
-        os.umask(before)
+    run.command = ["sh", "-c", 'umask 027 && exec "$@"', "sh", *run.command]
+    result = run()
     for path in (result.response_path, result.record_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
@@ -242,17 +204,27 @@ def test_artifacts_may_lie_on_different_disks(run: Runner) -> None:
         assert os.listdir(other) == [RECORD.name]
 
 
+def test_a_link_in_the_place_of_an_artifact_is_replaced_and_not_followed(
+    run: Runner, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for path in (RESPONSE, RECORD):
+        (run.artifacts / path).parent.mkdir(parents=True)
+        (run.artifacts / path).symlink_to(precious)
+    assert run().code == 0
+    assert precious.read_text() == "mine"
+    assert not (run.artifacts / RESPONSE).is_symlink()
+
+
 # Where they cannot be written ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["", "fivetran-blueprints/variables"])
-def test_a_file_in_the_place_of_a_folder_ends_the_run_before_it_sends(
-    run: Runner, path: str
-) -> None:
-    obstacle = run.folder / "shipyard-artifacts" / path
-    obstacle.parent.mkdir(parents=True, exist_ok=True)
-    obstacle.symlink_to("/dev/null")
-    assert str(path or "shipyard-artifacts") in run.refused(run(), 1)
+def test_a_full_disk_ends_the_run_before_it_sends(run: Runner) -> None:
+    """No file may grow: the folders can be made, and nothing can be written into them."""
+    limits = 'trap "" XFSZ; ulimit -f 0; exec "$@"'
+    run.command = ["bash", "-c", limits, "bash", *run.command]
+    assert "File too large" in run.refused(run(), 1)
 
 
 @pytest.mark.parametrize("path", [RESPONSE, RECORD], ids=str)
@@ -292,13 +264,6 @@ def test_a_folder_that_cannot_be_written_ends_the_run_before_it_touches_anything
     assert run.kept() == before
 
 
-def test_a_full_disk_ends_the_run_before_it_sends(run: Runner) -> None:
-    """No file may grow: the folders can be made, and nothing can be written into them."""
-    limits = 'trap "" XFSZ; ulimit -f 0; exec "$@"'
-    run.command = ["bash", "-c", limits, "bash", *run.command]
-    assert "File too large" in run.refused(run(), 1)
-
-
 def test_what_ends_before_sending_touches_neither_artifact(run: Runner) -> None:
     run()
     before = run.kept()
@@ -307,17 +272,12 @@ def test_what_ends_before_sending_touches_neither_artifact(run: Runner) -> None:
     assert run.kept() == before
 
 
-def spoil_after(answer: Fault, spoil: Callable[[], object]) -> Fault:
-    """Answer like this, and do something to the disk before."""
-    return answer._replace(act=lambda sock: (spoil(), answer.act(sock)))
-
-
 @pytest.mark.parametrize(
-    ("path", "status"),
-    [("responses", 200), ("variables", 403), (RESPONSE, 200), (RECORD, 403)],
+    ("path", "status", "truth"),
+    [("responses", 200, STARTED), (RECORD, 403, NOT_STARTED)],
 )
 def test_a_disk_that_fails_after_the_answer_does_not_change_the_truth(
-    run: Runner, fivetran: FakeFivetran, path: Path | str, status: int
+    run: Runner, fivetran: FakeFivetran, path: Path | str, status: int, truth: str
 ) -> None:
     target = run.artifacts / path
 
@@ -329,10 +289,9 @@ def test_a_disk_that_fails_after_the_answer_does_not_change_the_truth(
             target.unlink()
             target.mkdir()
 
-    fivetran.faults.append(spoil_after(reply(status, SUCCESS), spoil))
+    fivetran.faults.append(after(reply(status, SUCCESS), spoil))
     result = run()
-    assert result.code == 1
-    assert result.truth == (STARTED if status == 200 else NOT_STARTED)
+    assert (result.code, result.truth) == (1, truth)
     assert f"HTTP {status}" in result.last
 
 
@@ -348,7 +307,7 @@ def test_a_disk_that_fills_up_after_the_answer_leaves_what_was_there(
         (run.folder / "go").write_text("")
         (run.folder / "full").read_text()
 
-    fivetran.faults.append(spoil_after(reply(200, SUCCESS), spoil))
+    fivetran.faults.append(after(reply(200, SUCCESS), spoil))
     script = """
         mkdir disk && mount -t tmpfs -o size=64k none disk || exit 99
         (read _ < go; dd if=/dev/zero of=disk/filler 2> /dev/null; : > full) &
@@ -366,19 +325,6 @@ def test_a_disk_that_fills_up_after_the_answer_leaves_what_was_there(
     assert "No space left on device" in result.last
     found = (run.folder / "found.json").read_text().split()
     assert sorted(found) == sorted([RESPONSE.name, RECORD.name])
-
-
-def test_a_link_in_the_place_of_an_artifact_is_replaced_and_not_followed(
-    run: Runner, tmp_path: Path
-) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("mine")
-    for path in (RESPONSE, RECORD):
-        (run.artifacts / path).parent.mkdir(parents=True)
-        (run.artifacts / path).symlink_to(precious)
-    assert run().code == 0
-    assert precious.read_text() == "mine"
-    assert not (run.artifacts / RESPONSE).is_symlink()
 
 
 # Many at once ----------------------------------------------------------------------------
@@ -399,11 +345,11 @@ def test_a_reader_never_sees_a_torn_or_an_empty_artifact(run: Runner) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
-        processes = [run.start() for _ in range(20)]
+        processes = [run.start() for _ in range(10)]
         for process in processes:
             process.communicate()
         over.set()
-        assert reader.result() > 20
+        assert reader.result() > 10
     assert {process.returncode for process in processes} == {0}
     run.check_leftovers()
 
@@ -418,12 +364,12 @@ def test_fifty_runs_side_by_side_leave_fifty_right_records(
         for name in names
     ]
     for name, process in zip(names, processes):
-        assert process.communicate()[1] == ""
+        process.communicate()
+        assert process.returncode == 0
         record = run.artifacts / "variables" / f"log-{name}_force_sync.pickle"
         connector_id, execution_time = pickle.loads(record.read_bytes())
         assert connector_id == name
-        (started,) = fivetran.connections[name].syncs
-        assert started < execution_time
+        assert fivetran.connections[name].syncs[-1] < execution_time
         response = run.artifacts / "responses" / f"sync_{name}_response.json"
         assert f"'{name}'" in json.loads(response.read_text())["message"]
     run.check_leftovers()
