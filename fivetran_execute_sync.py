@@ -31,6 +31,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import deque
 from contextlib import suppress
@@ -161,21 +162,32 @@ class Sync:
     """What is true of the sync at any moment. Main thread and worker share it."""
 
     def __init__(self) -> None:
-        self.truth = NOT_STARTED
         self.events = Events()
-        self.sent = False  # by the present try
+        self.earlier = NOT_STARTED  # what was true before the present try
+        self.present = NOT_STARTED  # what is true as far as that try alone can tell
         self.route = HOST  # of the present try
         self.last_reason = ""  # of the try before
         self._lock = threading.Lock()
         self._settled = False
+
+    @property
+    def truth(self) -> str:
+        """What is true of the sync, all tries considered."""
+        if self.present == NOT_STARTED and self.earlier != NOT_STARTED:
+            return MAYBE_EARLIER
+        return self.present
+
+    @property
+    def history(self) -> str:
+        """What there is to add to the reason for which a run ended: the one before."""
+        return f", after {self.last_reason}" if self.last_reason else ""
 
     def sending(self) -> None:
         """Note that the request goes out now; raise OSError if it must not any more."""
         with self._lock:
             if self._settled:
                 raise OSError("the run has ended")
-            self.sent = True
-            self.truth = MAYBE_STARTED
+            self.present = MAYBE_STARTED
 
     def settle(self) -> str:
         """Let nothing go out from now on; return what is true."""
@@ -187,8 +199,8 @@ class Sync:
 class Body:
     """The body of the request, which notes when it is sent.
 
-    requests asks for it when the connection stands, proxy and TLS included. Until then
-    nothing can have been started, and without a body nothing will be.
+    requests asks for it when the connection stands, proxy and TLS included, and the
+    headers are out. Until then nothing can have been started: they announce a body.
     """
 
     def __init__(self, sync: Sync) -> None:
@@ -223,16 +235,25 @@ def main() -> int:
         say(sys.stdout, f"Kept {keep(inputs, outcome.response)}")
     except Failure as failure:
         outcome = failure
-        if sync.last_reason:
-            outcome.reason += f", after {sync.last_reason}"
+        outcome.reason += sync.history
     except Exception as error:  # noqa: BLE001 - what nobody thought of is told, too
-        mistake = f"a mistake in this script: {type(error).__name__}: {error}"
+        mistake = f"a mistake in this script: {type(error).__name__}, {place(error)}"
         outcome = Failure(1, mistake, "Please report it")
 
     verdict = [outcome.reason, f"The sync {sync.settle()}", outcome.advice]
     stream = sys.stderr if outcome.exit_code else sys.stdout
     say(stream, label + ". ".join(filter(None, verdict)))
     return outcome.exit_code
+
+
+def place(error: BaseException) -> str:
+    """Return where an error came up; its own text may hold a secret."""
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == __file__
+    ]
+    return f"line {lines[-1]}"
 
 
 def listen_to_signals(events: Events) -> None:
@@ -317,9 +338,9 @@ def read_inputs() -> Inputs:
     given, unknown = argument_parser().parse_known_args()
     if unknown:
         # A value, perhaps in the same word, may be a secret.
-        flag = re.split("[^a-z_-]", unknown[0])[0]
-        if flag.startswith("--"):
-            raise wrong_input(f"unknown flag {flag}")
+        flag = re.match("--(api-key|api-secret)|--[a-z_-]+", unknown[0])
+        if flag:
+            raise wrong_input(f"unknown flag {flag[0]}")
         raise wrong_input("value without a flag")
 
     api_key = given.api_key.strip() or variable("FIVETRAN_API_KEY")
@@ -364,9 +385,11 @@ def to_seconds(text: str) -> float:
 
 def checked_id(name: str, value: str) -> str:
     """Return a value that can be part of a URL and of a file's name, or raise Failure."""
-    if re.fullmatch("[A-Za-z0-9_-]{0,100}", value):
-        return value
     rule = "it has at most 100 ASCII letters, digits, _ and -"
+    if value in SECRETS:
+        rule = "it is the API key or the API secret"
+    elif re.fullmatch("[A-Za-z0-9_-]{0,100}", value):
+        return value
     raise wrong_input(f"no {name} can be {excerpt(value, 120)}: {rule}")
 
 
@@ -390,7 +413,8 @@ def wrong_input(reason: str) -> Failure:
 def keep(inputs: Inputs, response: str) -> str:
     """Replace both artifacts, each whole or not at all; return their paths.
 
-    Raises Failure if they cannot be written; until then both are as they were.
+    Raises Failure if they cannot be written; until the files are renamed, which is the
+    last step, both are as they were.
     """
     folder = inputs.artifacts / "fivetran-blueprints"
     response_name = f"sync_{inputs.connector_id}_response.json"
@@ -430,7 +454,8 @@ def own_response(code: str, message: str, **more: str) -> str:
 def force_sync(inputs: Inputs, sync: Sync) -> Attempt:
     """Ask Fivetran to force the sync, up to four times; return the last attempt.
 
-    Raises Failure on Ctrl-C and SIGTERM, and if no thread can be started.
+    Raises Failure on Ctrl-C and SIGTERM, if no thread can be started, and if what a try
+    came to cannot be kept.
     """
     deadline = time.monotonic() + inputs.timeout
     sync.events.wait(0)  # a signal may have come already
@@ -443,6 +468,7 @@ def force_sync(inputs: Inputs, sync: Sync) -> Attempt:
         if time.monotonic() + pause >= deadline:
             reason = f"{attempt.reason}; no time is left to wait {pause:.0f} s"
             return attempt._replace(reason=reason)
+        keep(inputs, attempt.response)  # Ctrl-C may end the wait
         told = f"Connector {inputs.connector_id}: {attempt.reason}"
         say(sys.stderr, f"{told}. Trying again in {pause:.1f} s")
         sync.events.wait(pause)
@@ -466,21 +492,14 @@ def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Attempt:
         except Exception as error:  # noqa: BLE001 - the main thread raises it
             sync.events.put(error)
 
-    before = sync.truth
-    sync.sent = False
+    sync.earlier, sync.present = sync.truth, NOT_STARTED
     try:
         threading.Thread(target=work, daemon=True).start()
     except RuntimeError as error:
         raise Failure(1, str(error), "Allow more processes") from None
     time_left = deadline - time.monotonic()
     attempt = sync.events.wait(time_left) or overdue(inputs, sync)
-
-    if attempt.truth != NOT_STARTED:
-        sync.truth = attempt.truth
-    elif before != NOT_STARTED:
-        sync.truth = MAYBE_EARLIER
-    else:
-        sync.truth = NOT_STARTED
+    sync.present = attempt.truth
     sync.last_reason = attempt.reason
     return attempt
 
@@ -488,13 +507,10 @@ def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Attempt:
 def overdue(inputs: Inputs, sync: Sync) -> Attempt:
     """Return the result of a try that still runs at the deadline."""
     sync.settle()
-    truth = MAYBE_STARTED if sync.sent else NOT_STARTED
-    missing = "answer from" if sync.sent else "connection to"
-    reason = f"no {missing} {sync.route} within {inputs.timeout:g} s"
-    if sync.last_reason:
-        reason += f", after {sync.last_reason}"
+    missing = "connection to" if sync.present == NOT_STARTED else "whole answer from"
+    reason = f"no {missing} {sync.route} within {inputs.timeout:g} s{sync.history}"
     advice = "Run this again; --timeout gives it more time"
-    return no_answer(reason, advice, truth, retry_after=None)
+    return no_answer(reason, advice, sync.present, retry_after=None)
 
 
 def post(inputs: Inputs, sync: Sync) -> Attempt:
@@ -502,41 +518,46 @@ def post(inputs: Inputs, sync: Sync) -> Attempt:
     import requests
     import urllib3
 
-    url = URL.format(connector_id=inputs.connector_id)
     session = requests.Session()
+    request = prepare(session, inputs, Body(sync))
     settings: Any = session.merge_environment_settings(
-        url,
+        request.url,
         proxies={},
         stream=True,
         verify=None,
         cert=None,
     )
-    credentials = os.fsencode(inputs.api_key), os.fsencode(inputs.api_secret)
-    request = requests.Request(
-        "POST",
-        url,
-        headers=HEADERS,
-        data=Body(sync),
-        auth=requests.auth.HTTPBasicAuth(*credentials),
-    )
-    prepared = session.prepare_request(request)
-    adapter = session.get_adapter(url)
+    adapter: Any = session.get_adapter(request.url)
+    # The answer of urllib3 will do: requests 2.32 fails at an odd Content-Type.
+    adapter.build_response = lambda request, answer: answer
     try:
-        sync.route = route_to_fivetran(url, settings["proxies"])
+        sync.route = route_to_fivetran(request.url, settings["proxies"])
         # Not session.send(), which reads the whole body of a redirect.
-        answer = adapter.send(
-            prepared,
-            timeout=(CONNECT_SECONDS, None),
-            **settings,
-        )
-        content = read(answer.raw)
+        answer = adapter.send(request, timeout=(CONNECT_SECONDS, None), **settings)
+        content = read(answer)
     except (OSError, UnicodeError, urllib3.exceptions.HTTPError) as error:
-        if not sync.sent:
+        if sync.present == NOT_STARTED:
             return unconnected(sync.route, error, settings["verify"])
         reason = f"no whole answer from {sync.route}: {explain(error)}"
         advice = "Run this again, which is safe"
         return no_answer(reason, advice, MAYBE_STARTED, retry_after=0)
-    return judge(answer.status_code, answer.headers, content)
+    return judge(answer.status, answer.headers, content)
+
+
+def prepare(session: Any, inputs: Inputs, body: Body) -> Any:
+    """Return the request, as a PreparedRequest of requests."""
+    import requests
+
+    # As bytes: requests could not send other letters than those of Latin-1.
+    credentials = os.fsencode(inputs.api_key), os.fsencode(inputs.api_secret)
+    request = requests.Request(
+        "POST",
+        URL.format(connector_id=inputs.connector_id),
+        headers=HEADERS,
+        data=body,
+        auth=requests.auth.HTTPBasicAuth(*credentials),
+    )
+    return session.prepare_request(request)
 
 
 def route_to_fivetran(url: str, proxies: dict[str, str]) -> str:
@@ -551,13 +572,13 @@ def route_to_fivetran(url: str, proxies: dict[str, str]) -> str:
     if not proxy:
         return HOST
     parts = None
-    with suppress(urllib3.exceptions.LocationParseError):
+    with suppress(ValueError):  # whose text may hold the password
+        remember_secret(*requests.utils.get_auth_from_url(proxy))
         parts = urllib3.util.parse_url(proxy)
     if not parts or not parts.host:
         example = "http://proxy.example.com:8080"
         problem = f"HTTPS_PROXY or ALL_PROXY is no URL such as {example}"
         raise requests.exceptions.InvalidProxyURL(problem)
-    remember_secret(*requests.utils.get_auth_from_url(proxy))
     user, _, password = (parts.auth or "").partition(":")
     remember_secret(user, password)  # as it is written there
     return f"{HOST} through the proxy {parts._replace(auth=None).url}"
@@ -627,8 +648,8 @@ def refusal(status: int) -> tuple[int, str]:
 def json_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object that every answer of Fivetran's is, None for another."""
     with suppress(ValueError, RecursionError):
-        content = json.loads(body.decode())
-        if isinstance(content, dict) and len(body) <= RESPONSE_BYTES:
+        content = json.loads(body.decode()) if len(body) <= RESPONSE_BYTES else None
+        if isinstance(content, dict):
             return content
     return None
 
@@ -700,9 +721,14 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def remember_secret(user: str, password: str) -> None:
-    """Have a password hidden, and the Base64 form in which it is sent."""
-    pair = base64.b64encode(os.fsencode(f"{user}:{password}")).decode()
-    SECRETS.update([password, pair])
+    """Have a password hidden, and the Base64 form in which it is sent.
+
+    requests sends those of a proxy in Latin-1.
+    """
+    pair = f"{user}:{password}"
+    for encoded in (os.fsencode(pair), pair.encode("latin-1", "replace")):
+        SECRETS.add(base64.b64encode(encoded).decode())
+    SECRETS.add(password)
 
 
 def hide(text: str) -> str:

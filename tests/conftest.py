@@ -187,10 +187,11 @@ class Runner:
         ]
         if run.truth == NOT_STARTED:
             assert not unclear
-        elif run.truth == MAYBE:  # a signal may come between noting it and sending
-            assert unclear or run.code in (130, 143)
+        elif run.truth == MAYBE:  # it may have been ended before the request arrived
+            assert unclear or run.code in (130, 143) or " within " in run.last
         else:
-            assert unclear[-1:] in ([200], [202])
+            assert unclear
+            assert unclear[-1] in range(200, 300)
 
     def check_secrets(self, run: Run) -> None:
         """No run shows or keeps a secret."""
@@ -234,7 +235,7 @@ def in_own_mounts(script: str, command: list[str]) -> list[str]:
 
 
 def can_mount() -> bool:
-    mount = "mount -t tmpfs none /mnt && mount --bind /etc/hosts /etc/resolv.conf"
+    mount = "mount -t tmpfs none /mnt && mount --bind /etc/hosts /etc/nsswitch.conf"
     return (
         bool(shutil.which("unshare"))
         and not execute(in_own_mounts(mount, [])).returncode

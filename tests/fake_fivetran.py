@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections import deque
 from contextlib import contextmanager
@@ -97,7 +98,8 @@ class Connection:
 class Request:
     """A request that arrived whole; names of headers are in lower case.
 
-    `status` is that of its answer, None as long as no whole one is on its way.
+    `status` is that of its answer, None as long as no whole one is on its way; `at` is
+    when it arrived, in seconds of a clock that starts anywhere.
     """
 
     method: str
@@ -105,6 +107,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     status: int | None = None
+    at: float = field(default_factory=time.monotonic)
 
 
 class Fault(NamedTuple):

@@ -22,6 +22,7 @@ from conftest import (
     API_SECRET,
     CONNECTOR_ID,
     NOT_STARTED,
+    PATIENCE,
     RECORD,
     RESPONSE,
     STARTED,
@@ -134,7 +135,7 @@ def test_no_answer_takes_more_than_64_mib_of_memory(
     command = [sys.executable, "-c", code, *run.command]
     process = execute(command, cwd=run.folder, env=run.environment)
     peak = int(process.stdout.split()[-1]) / 1024
-    assert process.returncode in (0, 249)
+    assert process.returncode == (0 if name == "header" else 249)
     assert peak < 64
     assert (run.artifacts / RESPONSE).stat().st_size < MIB
 
@@ -345,10 +346,12 @@ def test_a_reader_never_sees_a_torn_or_an_empty_artifact(run: Runner) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
-        processes = [run.start() for _ in range(10)]
-        for process in processes:
-            process.communicate()
-        over.set()
+        try:
+            processes = [run.start() for _ in range(10)]
+            for process in processes:
+                process.communicate(timeout=PATIENCE)
+        finally:
+            over.set()
         assert reader.result() > 10
     assert {process.returncode for process in processes} == {0}
     run.check_leftovers()
@@ -364,7 +367,7 @@ def test_fifty_runs_side_by_side_leave_fifty_right_records(
         for name in names
     ]
     for name, process in zip(names, processes):
-        process.communicate()
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         record = run.artifacts / "variables" / f"log-{name}_force_sync.pickle"
         connector_id, execution_time = pickle.loads(record.read_bytes())

@@ -107,13 +107,13 @@ def test_the_sample_at_the_top_is_what_its_command_prints(shell: Shell) -> None:
 
 
 def test_clone_and_enter(home: Path, tmp_path: Path) -> None:
-    for git in ("init -q .", "add .", "-c user.name=x -c user.email=x@x commit -qm x"):
-        execute(["git", *git.split()], cwd=home / "fivetran-execute-sync")
-    command = block("sh", "git clone").replace(
-        "ADDRESS-OF-THIS-REPOSITORY", str(home / "fivetran-execute-sync")
-    )
-    update = block("sh", "git pull").partition(" && .venv/bin/pip")[0]
+    clone = home / "fivetran-execute-sync"
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    for git in ("init -q .", "add .", "-c user.name=x -c user.email=x@x commit -qm x"):
+        process = execute(["git", *git.split()], cwd=clone, env=environment)
+        assert process.returncode == 0, process.stderr
+    command = block("sh", "git clone").replace("ADDRESS-OF-THIS-REPOSITORY", str(clone))
+    update = block("sh", "git pull").partition(" && .venv/bin/pip")[0]
     process = execute([DASH, "-c", f"{command} && ls && {update}"], env=environment)
     assert process.returncode == 0, process.stderr
     assert "fivetran_execute_sync.py" in process.stdout
@@ -249,7 +249,10 @@ def test_windows_line_ends_do_no_harm_or_are_removed(shell: Shell, home: Path) -
 
 
 def test_the_line_for_cron_is_the_one_in_the_help(run: Runner) -> None:
-    assert block("crontab", "* * * *") in run.start("--help").communicate()[0]
+    assert (
+        block("crontab", "* * * *")
+        in run.start("--help").communicate(timeout=PATIENCE)[0]
+    )
 
 
 # Shipyard --------------------------------------------------------------------------------
@@ -341,7 +344,7 @@ def test_exit_codes_are_all_listed_and_say_whether_another_try_helps() -> None:
 
 
 def test_inputs_are_those_of_the_help(run: Runner) -> None:
-    out, _ = run.start("--help").communicate()
+    out, _ = run.start("--help").communicate(timeout=PATIENCE)
     reference = README.partition("## Reference")[2]
     named = re.findall(r"`(--[a-z-]+|[A-Z]+_[A-Z_]+)`", reference)
     assert set(named) >= set(re.findall(r"^  (--[a-z-]+) [A-Z]", out, re.MULTILINE))

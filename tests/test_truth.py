@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import signal
+import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import (
@@ -18,6 +22,7 @@ from conftest import (
     MAYBE,
     NOT_STARTED,
     PATIENCE,
+    RESPONSE,
     STARTED,
     UNKNOWN_ID,
     Run,
@@ -44,7 +49,7 @@ from faults import (
 # in the stored response.
 ANSWERS: dict[str, tuple[Fault, str, int, str]] = {
     "200": (reply(200, SUCCESS), STARTED, 0, "Success"),
-    "202": (reply(202, SUCCESS), STARTED, 0, "Success"),
+    "299": (reply(299, SUCCESS), STARTED, 0, "Success"),
     "in chunks": (
         send(
             CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(SUCCESS), SUCCESS.encode()), 200
@@ -65,7 +70,13 @@ ANSWERS: dict[str, tuple[Fault, str, int, str]] = {
         0,
         "Success",
     ),
-    "301": (reply(301, REFUSAL), NOT_STARTED, 201, "Refusal"),
+    "odd header": (
+        reply(200, SUCCESS, {"Content-Type": "application/json; charset"}),
+        STARTED,
+        0,
+        "Success",
+    ),
+    "300": (reply(300, REFUSAL), NOT_STARTED, 201, "Refusal"),
     "400": (reply(400, REFUSAL), NOT_STARTED, 201, "Refusal"),
     "401": (reply(401, REFUSAL), NOT_STARTED, 200, "Refusal"),
     "403": (reply(403, REFUSAL), NOT_STARTED, 200, "Refusal"),
@@ -83,6 +94,7 @@ NO_ANSWERS: dict[str, tuple[Fault, str]] = {
     "firewall": (reply(403, HTML), NOT_STARTED),
     "portal": (reply(200, HTML), MAYBE),
     "no content": (send(b"HTTP/1.1 204 No Content\r\n\r\n", 204), MAYBE),
+    "nothing in chunks": (send(CHUNKED + b"0\r\n\r\n", 200), MAYBE),
     "list": (reply(200, f"[{SUCCESS}]"), MAYBE),
     "half an object": (reply(200, SUCCESS[:-1]), MAYBE),
     "invalid UTF-8": (reply(200, b'{"code": "Success", "x": "\xff"}'), MAYBE),
@@ -137,7 +149,7 @@ SENT = {
     "cut in a chunk": send(CHUNKED + b"ff\r\n" + SUCCESS.encode()),
     "refusal cut in the body": send(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\n{"),
     "500": reply(500, REFUSAL),
-    "504 of a gateway": reply(504, HTML),
+    "520 of a gateway": reply(520, HTML),
 }
 
 
@@ -185,6 +197,8 @@ UNREACHABLE: list[tuple[str, str | None, str]] = [
     ("http://127.0.0.1:9", "/dev/null", "[Errno 111]"),  # no bundle is read yet
     ("http://user:pa55@", None, "HTTPS_PROXY"),
     ("http://user:pa55/word@127.0.0.1:9", None, "HTTPS_PROXY"),
+    ("http://user:x[pa55]y@127.0.0.1:9", None, "no connection to"),
+    ("http://user:pa55\u2100word@127.0.0.1:9", None, "HTTPS_PROXY"),
     ("http://user:pa55@a..b", None, "a..b"),
     ("http://us%E2%82%AC:pa55@127.0.0.1", None, "UnicodeEncodeError"),
     ("socks5://user:pa55@127.0.0.1", None, "SOCKS"),
@@ -221,10 +235,11 @@ def test_where_nobody_can_be_reached_nothing_was_started(
 def test_a_proxy_that_echoes_its_password_does_not_uncover_it(
     run: Runner, fivetran: FakeFivetran
 ) -> None:
-    token = base64.b64encode(b"user:pa55@word").decode()
-    echo = f"HTTP/1.1 407 user:pa55@word, pa55%40word, {token}\r\n\r\n"
-    fivetran.faults.append(send(echo.encode(), stage="connect"))
-    url = fivetran.proxy_url.replace("://", "://user:pa55%40word@")
+    written = "pa55%40w%C3%B6rd"
+    token = base64.b64encode("user:pa55@wörd".encode("latin-1")).decode()
+    echo = f"HTTP/1.1 407 user:pa55@wörd, {written}, {token}\r\n\r\n"
+    fivetran.faults.append(send(echo.encode("latin-1"), stage="connect"))
+    url = fivetran.proxy_url.replace("://", f"://user:{written}@")
     process, line = run.until_first_wait(HTTPS_PROXY=url)
     process.send_signal(signal.SIGTERM)
     run.finish(process, line)  # which looks for the password
@@ -269,6 +284,7 @@ def test_sigterm_ends_a_wait(run: Runner, fivetran: FakeFivetran) -> None:
     process.send_signal(signal.SIGTERM)
     result = run.finish(process, line)
     assert (result.code, result.truth) == (143, MAYBE)
+    assert result.response["code"] == "Refusal"
 
 
 def test_ctrl_c_may_be_pressed_more_than_once(
@@ -294,6 +310,48 @@ def test_a_run_ended_at_any_moment_tells_the_truth_and_leaves_whole_artifacts(
     process.send_signal(signal.SIGTERM)
     assert run.finish(process).code in (0, 143)
     assert all(run.kept())
+
+
+def test_nothing_is_sent_after_it_was_told_what_is_true(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    """A full pipe holds up the last line, and meanwhile the connection comes about."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    told, over = threading.Event(), threading.Event()
+    received: list[bytes] = []
+
+    def act(sock: Any) -> None:
+        told.wait(PATIENCE)
+        with suppress(OSError), fivetran.tls.wrap_socket(sock, server_side=True) as tls:
+            while not received or (received[-1] and b"force" not in received[-1]):
+                received.append(tls.recv(65536))
+        over.set()
+
+    fivetran.faults.append(Fault("handshake", act))
+    process = subprocess.Popen(
+        [*run.command, "--timeout=2"],
+        cwd=run.folder,
+        env=run.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+    )
+    os.close(writer)
+    kept = run.artifacts / RESPONSE
+    for _ in range(100 * PATIENCE):
+        if kept.exists() and b" within 2 s" in kept.read_bytes():
+            break
+        time.sleep(0.01)
+    told.set()
+    assert over.wait(PATIENCE)
+    with os.fdopen(reader, "rb") as pipe:
+        assert b"The sync was not started" in pipe.read()
+    assert process.wait(PATIENCE) == 249
+    assert b"force" not in b"".join(received)
 
 
 @needs_mounts
