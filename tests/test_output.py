@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import (
+    API_SECRET,
     CONNECTOR_ID,
     LINE,
     MAYBE,
@@ -149,7 +150,7 @@ def test_an_earlier_try_is_told(run: Runner, fivetran: FakeFivetran) -> None:
 
 
 def test_a_record_that_cannot_be_written_is_told(run: Runner) -> None:
-    last = run(SHIPYARD_ARTIFACTS_DIRECTORY="/dev/null").last
+    last = run(SHIPYARD_ARTIFACTS_DIRECTORY=f"/dev/null/{API_SECRET}").last
     assert "the record cannot be written: " in last
     assert "/dev/null" in last
     assert "Check that disk and folder, or set SHIPYARD_ARTIFACTS_DIRECTORY" in last

@@ -99,7 +99,7 @@ NO_ANSWERS: dict[str, tuple[Fault, str]] = {
     "half an object": (reply(200, SUCCESS[:-1]), MAYBE),
     "invalid UTF-8": (reply(200, b'{"code": "Success", "x": "\xff"}'), MAYBE),
     "nested too deep": (reply(200, '{"code": "Success", "x": ' + "[" * 50_000), MAYBE),
-    "too large": (reply(200, SUCCESS.replace("way", "w" * 65_536)), MAYBE),
+    "too large": (reply(200, SUCCESS.ljust(65_537)), MAYBE),
     "compressed": (
         reply(200, gzip.compress(SUCCESS.encode()), {"Content-Encoding": "gzip"}),
         MAYBE,
@@ -117,6 +117,16 @@ def test_an_answer_decides(run: Runner, fivetran: FakeFivetran, name: str) -> No
     assert [result.truth, result.code, result.response["code"]] == expected
     assert result.record[0] == CONNECTOR_ID
     assert len(fivetran.requests) == len(fivetran.tunnels) == 1
+
+
+def test_what_is_sent_forces_a_sync_and_asks_for_a_plain_answer(
+    run: Runner, fivetran: FakeFivetran
+) -> None:
+    assert run().code == 0
+    (request,) = fivetran.requests
+    assert request.path == f"/v1/connections/{CONNECTOR_ID}/sync"
+    assert request.body == b'{"force": true}'
+    assert request.headers["accept-encoding"] == "identity"
 
 
 def test_a_wrong_secret_and_an_unknown_connector_are_refused(run: Runner) -> None:
@@ -284,6 +294,7 @@ def test_sigterm_ends_a_wait(run: Runner, fivetran: FakeFivetran) -> None:
     process.send_signal(signal.SIGTERM)
     result = run.finish(process, line)
     assert (result.code, result.truth) == (143, MAYBE)
+    assert "HTTP 503" in result.last
     assert result.response["code"] == "Refusal"
 
 
