@@ -67,7 +67,8 @@ def normal(output: str) -> str:
 def home(tmp_path: Path) -> Path:
     """A home with a clone in it, and in that the virtual environment of the tests."""
     clone = tmp_path / "home" / "fivetran-execute-sync"
-    ignored = shutil.ignore_patterns(".venv", ".git", "__pycache__")
+    # The last: where TMPDIR lies in the checkout, this folder would be copied into itself.
+    ignored = shutil.ignore_patterns(".venv", ".git", "__pycache__", "pytest-of-*")
     shutil.copytree(ROOT, clone, ignore=ignored)
     python = clone / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
