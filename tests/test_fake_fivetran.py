@@ -130,9 +130,9 @@ def test_the_command_gets_what_it_needs_in_its_environment() -> None:
 def test_the_exit_code_is_that_of_the_command() -> None:
     assert wrap("sh", "-c", "kill -TERM $$").returncode == 143
     assert wrap().returncode == 2
-    process = wrap("no-such-command")
+    process = wrap("/no/such/command")
     assert process.returncode == 127
-    assert process.stderr == "cannot run no-such-command: No such file or directory\n"
+    assert process.stderr == "cannot run /no/such/command: No such file or directory\n"
 
 
 def test_the_exchange_is_shown_without_secrets() -> None:
