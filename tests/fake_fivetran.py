@@ -3,14 +3,13 @@
 
     python tests/fake_fivetran.py python fivetran_execute_sync.py
 
-starts it, runs the command against it, shows the exchange on stderr and exits with
-the command's exit code. The command needs no switch for this: it finds the local
-Fivetran through HTTPS_PROXY and trusts it through REQUESTS_CA_BUNDLE.
+starts it, runs the command against it, shows the requests and responses on stderr and
+exits with the command's exit code. The command needs no switch for this: it finds the
+local Fivetran through HTTPS_PROXY and trusts it through REQUESTS_CA_BUNDLE.
 
 It plays https://api.fivetran.com as its documentation describes it, over TLS with a
-certificate for that name from an authority that lives as long as the server, behind
-a CONNECT proxy on a loopback port. It listens on loopback only and opens no
-connection to anywhere.
+certificate for that name from an authority that lives as long as the server, behind a
+CONNECT proxy on a loopback port. It opens no connection to anywhere.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -30,96 +30,73 @@ import uuid
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-try:
-    import trustme
-except ImportError:
-    sys.exit("trustme is not installed; type: .venv/bin/pip install trustme")
+import trustme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HOST = "api.fivetran.com"
-API_VERSIONS = ("1", "2")
 INPUTS = {
     "FIVETRAN_API_KEY": "local_api_key",
     "FIVETRAN_API_SECRET": "local_api_secret",
     "FIVETRAN_CONNECTOR_ID": "speak_inexpensive",
 }
-SYNC_SECONDS = 5.0  # how long a sync takes when this runs as a program
 
 
 @dataclass
 class Connection:
-    """A connection (connector) and its syncs, which run until finish() or their time."""
+    """A connection (connector) and its syncs; the last one runs until finish()."""
 
     id: str
-    sync_seconds: float | None = None
-    syncs: list[datetime] = field(default_factory=list)
+    syncs: list[datetime] = field(default_factory=list)  # when each was started
     syncing: bool = False
-    ended: dict[str, datetime] = field(default_factory=dict)
+    succeeded_at: datetime | None = None
 
     def start(self) -> None:
-        """Start a sync; one that runs is stopped, and neither succeeds nor fails."""
         self.syncs.append(datetime.now(timezone.utc))
         self.syncing = True
 
-    def finish(self, how: str = "succeeded", at: datetime | None = None) -> None:
-        """End the running sync, now or at the time given; or it has "failed"."""
-        self.ended[how] = at or datetime.now(timezone.utc)
+    def finish(self) -> None:
+        self.succeeded_at = datetime.now(timezone.utc)
         self.syncing = False
 
-    def let_time_pass(self) -> None:
-        """End the running sync if its time is over."""
-        if self.syncing and self.sync_seconds is not None:
-            end = self.syncs[-1] + timedelta(seconds=self.sync_seconds)
-            if end <= datetime.now(timezone.utc):
-                self.finish(at=end)
-
     def details(self) -> dict[str, Any]:
-        """What GET /v1/connections/{id} tells, as far as it matters to a sync."""
-        times = {f"{how}_at": f"{at:%FT%T.%fZ}" for how, at in self.ended.items()}
-        state = "syncing" if self.syncing else "scheduled"
+        at = self.succeeded_at
         return {
             "id": self.id,
-            "succeeded_at": None,
+            "succeeded_at": f"{at:%FT%T.%fZ}" if at else None,
             "failed_at": None,
-            **times,
-            "status": {"setup_state": "connected", "sync_state": state},
+            "status": {"sync_state": "syncing" if self.syncing else "scheduled"},
         }
 
 
 @dataclass
 class Request:
-    """A request that arrived whole; names of headers are in lower case.
-
-    `status` is that of its answer, None as long as no whole one is on its way; `at` is
-    when it arrived, in seconds of a clock that starts anywhere.
-    """
+    """A request that arrived whole; names of headers are in lower case."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
-    status: int | None = None
+    status: int | None = None  # of Fivetran's own answer, if a whole one was sent
     at: float = field(default_factory=time.monotonic)
 
 
 class Fault(NamedTuple):
-    """A way to misbehave: `act` gets the bare or the TLS socket at `stage` and has the
-    connection to itself; when it returns, the connection is closed.
+    """A way to misbehave: `act` gets the socket at `stage`, which is closed afterwards.
 
     Stages: "connect" (CONNECT has arrived), "handshake" (CONNECT is answered, TLS has
-    not begun), "answer" (the request has arrived). `status` is that of a whole answer.
+    not begun), "answer" (the request has arrived). `status` is that of Request.
     """
 
     stage: str
-    act: Callable[[Any], None]
+    act: Callable[[Any], object]
     status: int | None = None
 
 
@@ -128,35 +105,31 @@ class FakeFivetran:
 
     def __init__(
         self,
-        api_key: str = INPUTS["FIVETRAN_API_KEY"],
-        api_secret: str = INPUTS["FIVETRAN_API_SECRET"],
-        connector_ids: tuple[str, ...] = (INPUTS["FIVETRAN_CONNECTOR_ID"],),
-        sync_seconds: float | None = None,
+        inputs: dict[str, str] = INPUTS,
         certified_host: str = HOST,
         show: Callable[[str], None] = lambda line: None,
     ) -> None:
+        api_key, api_secret, connector_id = inputs.values()
         self.credentials = (api_key, api_secret)
-        self.connections = {id: Connection(id, sync_seconds) for id in connector_ids}
+        self.connections = {connector_id: Connection(connector_id)}
         self.tunnels: list[str] = []  # where to, of every CONNECT
         self.requests: list[Request] = []
-        self.arrived = threading.Semaphore(0)  # released for every request
         self.faults: deque[Fault] = deque()  # one for each connection to come
         self.show = show
-        self.lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="fake_fivetran_")
-        self.ca_bundle = Path(self._folder.name, "ca.pem")
+        self.ca_bundle = str(Path(self._folder.name, "ca.pem"))
         authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(self.ca_bundle))
+        authority.cert_pem.write_to_path(self.ca_bundle)
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(certified_host).configure_cert(self.tls)
 
     def __enter__(self) -> FakeFivetran:  # noqa: PYI034 - Self is in Python 3.11
-        self._server = _Server(self, ("127.0.0.1", 0), _Proxy)
-        self.proxy_url = f"http://127.0.0.1:{self._server.server_port}"
+        self._proxy = _Server(self, ("127.0.0.1", 0), _Proxy)
+        self.proxy_url = f"http://127.0.0.1:{self._proxy.server_port}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop()
+        self._proxy.stop()
         self._folder.cleanup()
 
     @contextmanager
@@ -169,52 +142,58 @@ class FakeFivetran:
             server.stop()
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
-        """Return base, changed so that a client in it meets this server and no other.
-
-        wget and Node's clients read the names of proxies in lower case only.
-        """
+        """Return base, changed so that a client in it meets this server and no other."""
         proxies = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
         kept = {name: base[name] for name in base if name.lower() not in proxies}
         bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-        kept.update(dict.fromkeys(bundles, str(self.ca_bundle)))
-        return {**kept, "HTTPS_PROXY": self.proxy_url, "https_proxy": self.proxy_url}
+        kept.update(dict.fromkeys(bundles, self.ca_bundle))
+        return {**kept, "HTTPS_PROXY": self.proxy_url}
 
     def take_fault(self, stage: str) -> Fault | None:
         """Return the next fault if its stage has come."""
-        with self.lock:
-            if self.faults and self.faults[0].stage == stage:
-                return self.faults.popleft()
-        return None
+        due = self.faults and self.faults[0].stage == stage
+        return self.faults.popleft() if due else None
 
     def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
         """Return status and content of the API's answer, with checks in its order."""
         token = base64.b64encode(":".join(self.credentials).encode()).decode()
         if request.headers.get("authorization") != f"Basic {token}":
-            return _answer(401, "AuthFailed", "Invalid authorization credentials")
-        route = re.fullmatch(r"/v1/connections/([^/?]+)(/sync)?(\?.*)?", request.path)
+            return _refuse(401, "AuthFailed", "Invalid authorization credentials")
+        route = re.fullmatch(r"/v1/connections/([^/?]+)(/sync)?", request.path)
         if not route:
-            return _answer(404, "NotFound", "HTTP 404 Not Found")
+            return _refuse(404, "NotFound", "HTTP 404 Not Found")
         if request.method != ("POST" if route[2] else "GET"):
-            return _answer(405, "MethodNotAllowed", "HTTP 405 Method Not Allowed")
-        if not _acceptable(request.headers.get("accept", "*/*")):
-            return _answer(406, "NotAcceptable", "HTTP 406 Not Acceptable")
-        with self.lock:
-            connection = self.connections.get(route[1])
-            if not connection:
-                message = f"Connection with id '{route[1]}' doesn't exist"
-                return _answer(404, "NotFound_Connection", message)
-            connection.let_time_pass()
-            if route[2]:
-                return _sync(connection, request)
-            return 200, {"code": "Success", "data": connection.details()}
+            return _refuse(405, "MethodNotAllowed", "HTTP 405 Method Not Allowed")
+        if request.headers.get("accept") != "application/json;version=2":
+            return _refuse(406, "NotAcceptable", "HTTP 406 Not Acceptable")
+        connection = self.connections.get(route[1])
+        if not connection:
+            message = f"Connection with id '{route[1]}' doesn't exist"
+            return _refuse(404, "NotFound_Connection", message)
+        if route[2]:
+            return _sync(connection, request)
+        return 200, {"code": "Success", "data": connection.details()}
 
 
-def _acceptable(accept: str) -> bool:
-    """Return whether JSON, in a version of the API that there is, will do."""
-    version = re.search(r"version=([^;,\s]*)", accept)
-    if version and version[1] not in API_VERSIONS:
-        return False
-    return bool(re.search(r"application/(json|\*)|\*/\*", accept))
+def _refuse(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+    return status, {"code": code, "message": message}
+
+
+def _sync(connection: Connection, request: Request) -> tuple[int, dict[str, Any]]:
+    """Answer POST /v1/connections/{id}/sync and start the sync."""
+    if request.body and request.headers.get("content-type") != "application/json":
+        return _refuse(415, "UnsupportedMediaType", "HTTP 415 Unsupported Media Type")
+    try:
+        force = json.loads(request.body or b"{}").get("force", False)
+    except (ValueError, AttributeError):
+        force = None
+    if not isinstance(force, bool):
+        return _refuse(400, "InvalidInput", "Invalid JSON in request body")
+    if connection.syncing and not force:
+        return _refuse(409, "Conflict", "Sync is already in progress")
+    connection.start()
+    message = "Sync has been successfully triggered for connection with id"
+    return 200, {"code": "Success", "message": f"{message} '{connection.id}'"}
 
 
 def http_answer(status: int, body: str | bytes, headers: dict[str, str]) -> bytes:
@@ -224,29 +203,6 @@ def http_answer(status: int, body: str | bytes, headers: dict[str, str]) -> byte
     lines = [f"HTTP/1.1 {status} {responses.get(status, 'Odd')}"]
     lines += [f"{name}: {value}" for name, value in {**usual, **headers}.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _answer(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
-    return status, {"code": code, "message": message}
-
-
-def _sync(connection: Connection, request: Request) -> tuple[int, dict[str, Any]]:
-    """Answer POST /v1/connections/{id}/sync and start the sync."""
-    content_type = request.headers.get("content-type", "").partition(";")[0]
-    if request.body and content_type.strip().lower() != "application/json":
-        return _answer(415, "UnsupportedMediaType", "HTTP 415 Unsupported Media Type")
-    try:
-        force = json.loads(request.body or b"{}").get("force", False)
-    except (ValueError, AttributeError):
-        force = None
-    if not isinstance(force, bool):
-        return _answer(400, "InvalidInput", "Invalid JSON in request body")
-    if connection.syncing and not force:
-        message = "Sync is already in progress for this connection"
-        return _answer(409, "Conflict", message)
-    connection.start()
-    message = "Sync has been successfully triggered for connection with id"
-    return _answer(200, "Success", f"{message} '{connection.id}'")
 
 
 class _Server(ThreadingHTTPServer):
@@ -282,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Proxy(_Handler):
-    """The CONNECT proxy, the only way in; it forwards nothing to anywhere."""
+    """The CONNECT proxy; it forwards nothing to anywhere."""
 
     def do_CONNECT(self) -> None:
         self.close_connection = True
@@ -303,6 +259,7 @@ class _Proxy(_Handler):
 
 def _serve_api(connection: Any, address: Any, server: Any) -> None:
     """Be the API on this connection, over TLS."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with server.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
         _Api(tls, address, server)
 
@@ -320,11 +277,9 @@ class _Api(_Handler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, body)
         fivetran.requests.append(request)
-        fivetran.arrived.release()
         fivetran.show(f"> {request.method} https://{HOST}{request.path}")
         for name in ("accept", "content-type", "user-agent"):
             fivetran.show(f"> {name.title()}: {headers.get(name, '')}")
-        fivetran.show("> Authorization: (not shown)")
         fivetran.show("> " + body.decode(errors="replace"))
         fault = fivetran.take_fault("answer")
         if fault:
@@ -338,28 +293,29 @@ class _Api(_Handler):
         fivetran.show("< " + answer.decode().replace("\r\n", "\n< "))
         self.connection.sendall(answer)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond
+    do_GET = do_POST = respond
 
 
 def main(command: list[str]) -> int:
     """Run the command against a local Fivetran and return its exit code."""
-    if not command or command[0].startswith("-"):
+    if not command:
         print(__doc__, file=sys.stderr)
         return 2
     inputs = {name: os.environ.get(name, "").strip() or INPUTS[name] for name in INPUTS}
-    api_key, api_secret, connector_id = inputs.values()
+    environment = {**os.environ, **inputs}
+    if not environment.get("SHIPYARD_ARTIFACTS_DIRECTORY", "").strip():
+        folder = tempfile.mkdtemp(prefix="fake_fivetran_artifacts_")
+        environment["SHIPYARD_ARTIFACTS_DIRECTORY"] = folder
+        print(f"Artifacts go to {folder}", file=sys.stderr)
 
     def show(lines: str) -> None:
         print(lines, file=sys.stderr, flush=True)
 
-    with FakeFivetran(
-        api_key, api_secret, (connector_id,), SYNC_SECONDS, show=show
-    ) as fivetran:
-        # Ctrl-C reaches the command too, and the command says what it comes to.
+    with FakeFivetran(inputs, show=show) as fivetran:
+        # Ctrl-C reaches the command too, and the command says what comes of it.
         signal.signal(signal.SIGINT, lambda *_: None)
-        environment = fivetran.environment({**os.environ, **inputs})
         try:
-            code = subprocess.Popen(command, env=environment).wait()
+            code = subprocess.call(command, env=fivetran.environment(environment))
         except OSError as error:
             print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
             return 127

@@ -18,20 +18,21 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 SUCCESS = '{"code": "Success", "message": "on its way"}'
 REFUSAL = '{"code": "Refusal", "message": "What Fivetran says."}'
 HTML = "<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
-LATER = {"Retry-After": "3600"}  # does not fit into the time, and so ends the run
 
 
-def reply(
-    status: int, body: str | bytes = b"", headers: dict[str, str] | None = None
-) -> Fault:
-    """Answer with this instead of what the API would."""
-    request_id = {"X-Request-Id": "r-1"}
-    answer = http_answer(status, body, {**request_id, **(headers or {})})
-    return send(answer, status)
+def answer(status: int, headers: dict[str, str] | None = None) -> Fault:
+    """Answer with this status, and as Fivetran itself would."""
+    body = SUCCESS if status == 200 else REFUSAL
+    return send(http_answer(status, body, headers or {}), status)
+
+
+def page(status: int, body: str = HTML, headers: dict[str, str] | None = None) -> Fault:
+    """Answer in Fivetran's place."""
+    return send(http_answer(status, body, headers or {}))
 
 
 def send(data: bytes, status: int | None = None, stage: str = "answer") -> Fault:
-    """Send these bytes and close the connection; `status` is that of a whole answer."""
+    """Send these bytes and close the connection."""
     return Fault(stage, lambda sock: sock.sendall(data), status)
 
 
@@ -78,6 +79,6 @@ def pour(begin: bytes, block: bytes, pause: float = 0, count: int = 600) -> Faul
     return Fault("answer", act)
 
 
-def after(fault: Fault, action: Callable[[], object]) -> Fault:
+def after(action: Callable[[], object], fault: Fault) -> Fault:
     """Do something, then misbehave like this."""
     return fault._replace(act=lambda sock: (action(), fault.act(sock)))

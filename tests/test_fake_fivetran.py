@@ -3,100 +3,57 @@
 from __future__ import annotations
 
 import os
-import socket
-import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from conftest import API_KEY, API_SECRET, CONNECTOR_ID, PATIENCE, UNKNOWN_ID, execute
+from conftest import API_KEY, API_SECRET, CONNECTOR_ID, PATIENCE, execute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fake_fivetran import FakeFivetran
-
-    Ask = Callable[..., requests.Response]
 
 DETAILS = f"/v1/connections/{CONNECTOR_ID}"
 SYNC = f"{DETAILS}/sync"
 JSON = {"Accept": "application/json;version=2", "Content-Type": "application/json"}
 
-
-@pytest.fixture
-def ask(fivetran: FakeFivetran) -> Ask:
-    """Send a request as a client does that nobody here wrote: plain `requests`."""
-
-    def send(method: str, path: str, **options: Any) -> requests.Response:
-        return requests.request(
-            method,
-            f"https://api.fivetran.com{path}",
-            proxies={"https": fivetran.proxy_url},
-            verify=str(fivetran.ca_bundle),
-            timeout=PATIENCE,
-            **{"auth": (API_KEY, API_SECRET), "headers": JSON, **options},
-        )
-
-    return send
-
-
-def test_force_is_what_stops_a_running_sync(ask: Ask, fivetran: FakeFivetran) -> None:
-    connection = fivetran.connections[CONNECTOR_ID]
-    answer = ask("POST", SYNC)  # without a body: force is false
-    assert (answer.status_code, answer.json()["code"]) == (200, "Success")
-    assert answer.headers["X-Request-Id"]
-    assert ask("POST", SYNC, json={"force": False}).status_code == 409
-    assert len(connection.syncs) == 1
-    assert ask("POST", SYNC, json={"force": True}).status_code == 200
-    assert len(connection.syncs) == 2
-    connection.sync_seconds = 0.0  # from here on, syncs end by themselves
-    assert ask("POST", SYNC).status_code == 200
-
-
-REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
+# In the order of the calls: to force is what stops a running sync.
+CALLS: list[tuple[int, str, str, dict[str, Any]]] = [
     (401, "POST", SYNC, {"auth": (API_KEY, "x")}),
-    (404, "POST", f"/v1/connections/{UNKNOWN_ID}/sync", {}),
+    (404, "POST", "/v1/connections/unknown/sync", {}),
     (404, "POST", f"/v1/connectors/{CONNECTOR_ID}/force", {}),
     (405, "GET", SYNC, {}),
-    (406, "POST", SYNC, {"headers": {**JSON, "Accept": "text/xml"}}),
     (406, "POST", SYNC, {"headers": {"Accept": "application/json;version=3"}}),
-    (415, "POST", SYNC, {"headers": {}, "data": {"force": "true"}}),
+    (
+        415,
+        "POST",
+        SYNC,
+        {"headers": {"Accept": JSON["Accept"]}, "data": {"force": "1"}},
+    ),
     (400, "POST", SYNC, {"data": b"{"}),
     (400, "POST", SYNC, {"json": {"force": "true"}}),
+    (200, "POST", SYNC, {}),
+    (409, "POST", SYNC, {"json": {"force": False}}),
+    (200, "POST", SYNC, {"json": {"force": True}}),
+    (200, "GET", DETAILS, {}),
 ]
 
 
-@pytest.mark.parametrize(("status", "method", "path", "options"), REFUSALS)
-def test_refusals_are_those_documented(
-    ask: Ask,
-    fivetran: FakeFivetran,
-    status: int,
-    method: str,
-    path: str,
-    options: dict[str, Any],
-) -> None:
-    answer = ask(method, path, **options)
-    assert answer.status_code == status
-    assert set(answer.json()) == {"code", "message"}
-    assert not fivetran.connections[CONNECTOR_ID].syncs
-
-
-def test_a_client_that_waits_to_continue_is_answered_at_once(
-    fivetran: FakeFivetran,
-) -> None:
-    address = ("127.0.0.1", int(fivetran.proxy_url.rpartition(":")[2]))
-    context = ssl.create_default_context(cafile=str(fivetran.ca_bundle))
-    with socket.create_connection(address, PATIENCE) as bare:
-        bare.sendall(b"CONNECT api.fivetran.com:443 HTTP/1.1\r\n\r\n")
-        assert b" 200 " in bare.recv(1024)
-        with context.wrap_socket(bare, server_hostname="api.fivetran.com") as tls:
-            expect = b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
-            tls.sendall(b"POST / HTTP/1.1\r\n" + expect)
-            assert b" 100 " in tls.recv(1024)  # before the body
-            tls.sendall(b"{}")
-            assert b" 401 " in tls.recv(1024)
+def test_answers_are_those_documented(fivetran: FakeFivetran) -> None:
+    for status, method, path, options in CALLS:
+        answer = requests.request(
+            method,
+            f"https://api.fivetran.com{path}",
+            proxies={"https": fivetran.proxy_url},
+            verify=fivetran.ca_bundle,
+            timeout=PATIENCE,
+            **{"auth": (API_KEY, API_SECRET), "headers": JSON, **options},
+        )
+        assert answer.status_code == status
+        assert (answer.json()["code"] == "Success") == (status == 200)
+    assert len(fivetran.connections[CONNECTOR_ID].syncs) == 2
+    assert answer.json()["data"]["status"]["sync_state"] == "syncing"
 
 
 def test_no_other_host_is_behind_the_proxy(fivetran: FakeFivetran) -> None:
@@ -114,17 +71,22 @@ def wrap(*command: str, **variables: str) -> Any:
     return execute([sys.executable, program, *command], env=environment)
 
 
-def test_the_command_gets_what_it_needs_in_its_environment() -> None:
+def test_the_command_gets_what_it_needs_and_keeps_what_the_user_has_set(
+    tmp_path: Path,
+) -> None:
     theirs = {"NO_PROXY": "*", "https_proxy": "http://x", "FIVETRAN_API_KEY": "mine"}
-    out = wrap("env", **theirs).stdout
-    variables = dict(line.split("=", 1) for line in out.splitlines())
+    process = wrap("env", **theirs, TMPDIR=str(tmp_path))
+    variables = dict(line.split("=", 1) for line in process.stdout.splitlines())
     assert variables["FIVETRAN_API_KEY"] == "mine"
-    assert variables["FIVETRAN_API_SECRET"]
     assert variables["FIVETRAN_CONNECTOR_ID"]
     assert variables["HTTPS_PROXY"].startswith("http://127.0.0.1:")
-    assert variables["https_proxy"] == variables["HTTPS_PROXY"]
     assert variables["REQUESTS_CA_BUNDLE"].endswith("ca.pem")
-    assert "NO_PROXY" not in variables
+    assert not {"NO_PROXY", "https_proxy"} & set(variables)
+    folder = variables["SHIPYARD_ARTIFACTS_DIRECTORY"]
+    assert f"Artifacts go to {folder}\n" in process.stderr
+    assert Path(folder).parent == tmp_path
+    process = wrap("env", SHIPYARD_ARTIFACTS_DIRECTORY="x")
+    assert "SHIPYARD_ARTIFACTS_DIRECTORY=x\n" in process.stdout
 
 
 def test_the_exit_code_is_that_of_the_command() -> None:
@@ -132,7 +94,7 @@ def test_the_exit_code_is_that_of_the_command() -> None:
     assert wrap().returncode == 2
     process = wrap("/no/such/command")
     assert process.returncode == 127
-    assert process.stderr == "cannot run /no/such/command: No such file or directory\n"
+    assert "cannot run /no/such/command: No such file or directory\n" in process.stderr
 
 
 def test_the_exchange_is_shown_without_secrets() -> None:
