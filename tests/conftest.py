@@ -1,7 +1,5 @@
 """Runs the script as its users do: as a process, against a local Fivetran."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -10,16 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 import pytest
-from fake_fivetran import FakeFivetran, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+from fake_fivetran import FakeFivetran
+from faults import stall
 
 SCRIPT = Path(__file__).parent.parent / "fivetran_execute_sync.py"
 API_KEY = "aK3yThatIsOnlyLocal"
@@ -31,9 +26,8 @@ INPUTS = {
     "FIVETRAN_API_SECRET": API_SECRET,
     "FIVETRAN_CONNECTOR_ID": CONNECTOR_ID,
 }
+TOKEN = base64.b64encode(f"{API_KEY}:{API_SECRET}".encode()).decode()
 ARTIFACTS = Path("shipyard-artifacts", "fivetran-blueprints")
-RESPONSE = Path("responses", f"sync_{CONNECTOR_ID}_response.json")
-RECORD = Path("variables", "force_sync.pickle")
 
 # Every exit code that there is; --help and the README are compared with this list.
 EXIT_CODES = {0, 1, 2, 130, 143, 200, 201, 203, 204, 249}
@@ -49,68 +43,67 @@ PATIENCE = 120
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ Connector [\w-]+: [ -~]+")
 
 
-@dataclass
-class Run:
-    """A run that has ended: exit code, output, and the folder it ran in."""
+class Run(NamedTuple):
+    """A run that has ended: exit code, output, and its artifacts."""
 
     code: int
     out: str
     err: str
-    folder: Path
+    response_path: Path
+    record_path: Path
 
     @property
-    def lines(self) -> list[str]:
-        return (self.out + self.err).splitlines()
-
-    @property
-    def last(self) -> str:
+    def last(self):
         """The last line, on the stream that the exit code belongs to."""
         return (self.err if self.code else self.out).splitlines()[-1]
 
     @property
-    def truth(self) -> str:
+    def truth(self):
         """What the run says of the sync, which it must say once, and at the end."""
-        said = re.findall(r"The sync (.* started)\.", self.out + self.err)
-        assert said == re.findall(r"The sync (.* started)\.", self.last), said
-        (truth,) = said
-        return str(truth)
+        (truth,) = re.findall(r"The sync (.* started)\.", self.out + self.err)
+        assert f". The sync {truth}." in self.last, "not said at the end"
+        return truth
 
     @property
-    def waits(self) -> list[float]:
+    def waits(self):
         """The waits before another try that were announced, in seconds."""
         return [float(wait) for wait in re.findall(r"again in (\d+\.\d) s", self.out)]
 
     @property
-    def response(self) -> Any:
-        (path,) = (self.folder / ARTIFACTS / "responses").iterdir()
-        return json.loads(path.read_text(encoding="utf-8"))
+    def response(self):
+        return json.loads(self.response_path.read_text(encoding="utf-8"))
 
     @property
-    def record(self) -> tuple[str, datetime] | None:
-        """What Check Sync Status loads, and as it does."""
-        for path in (self.folder / ARTIFACTS / "variables").iterdir():
-            with path.open("rb") as f:
-                connector_id, execution_time = pickle.load(f)
-            return connector_id, execution_time
-        return None
+    def record(self):
+        """What Check Sync Status loads, and as it does; None if there is nothing."""
+        if not self.record_path.exists():
+            return None
+        with self.record_path.open("rb") as f:
+            connector_id, execution_time = pickle.load(f)
+        return connector_id, execution_time
 
 
 class Runner:
     """Starts the script in a folder of its own, with nothing in its environment but what
     it is given; checks of every run what holds of every run."""
 
-    def __init__(self, fivetran: FakeFivetran, folder: Path) -> None:
+    def __init__(self, fivetran, folder):
         self.fivetran = fivetran
         self.folder = folder
         self.command = [sys.executable, str(SCRIPT)]
         self.environment = fivetran.environment({"PATH": os.environ["PATH"], **INPUTS})
-        self.artifacts = folder / ARTIFACTS
+        self.responses = folder / ARTIFACTS / "responses"
+        self.variables = folder / ARTIFACTS / "variables"
+        self.response = self.responses / f"sync_{CONNECTOR_ID}_response.json"
+        self.record = self.variables / "force_sync.pickle"
         folder.mkdir()
 
-    def start(self, *arguments: str, **variables: str | None) -> subprocess.Popen[str]:
+    def start(self, *arguments, **variables):
         """Start the script; a variable that is None is taken out of its environment."""
         self.seen = len(self.fivetran.requests)
         changed = {**self.environment, **variables}
+        connector_id = changed["FIVETRAN_CONNECTOR_ID"]
+        self.response = self.response.with_name(f"sync_{connector_id}_response.json")
         return subprocess.Popen(
             [*self.command, *arguments],
             cwd=self.folder,
@@ -122,108 +115,114 @@ class Runner:
             encoding="utf-8",
         )
 
-    def finish(self, process: subprocess.Popen[str], already_read: str = "") -> Run:
-        """Wait for the process, and check what holds of every run that has sent, or could
-        have: what it says, what it shows, and what it leaves."""
+    def finish(self, process, already_read=""):
+        """Wait for the process; check what holds of every run that has valid inputs."""
         out, err = process.communicate(timeout=PATIENCE)
-        run = Run(process.returncode, already_read + out, err, self.folder)
-        print(run.code, *run.lines, sep="\n")  # for the report of a test that fails
-        for line in run.lines:
+        run = self.ended(process.returncode, already_read + out, err)
+        print(*run[:3], sep="\n")  # for the report of a test that fails
+        for line in (run.out + run.err).splitlines():
             assert LINE.fullmatch(line), "not a line of printable text with its time"
-        assert len(run.err.splitlines()) == bool(run.code), (
-            "stderr: one line if it fails"
-        )
+        assert len(run.err.splitlines()) == bool(run.code), "one line if it fails"
         assert run.code in EXIT_CODES, "an exit code that nobody has heard of"
         if run.code != 1:
-            accepted = run.truth == STARTED
-            assert accepted == (run.code == 0), "exit code and line differ"
-        self.check_truth(run, self.fivetran.requests[self.seen :])
-        self.check_secrets(run)
-        self.check_leftovers()
+            assert (run.truth == STARTED) == (run.code == 0), (
+                "exit code and line differ"
+            )
+        self.check_truth(run)
+        self.check_files(run)
         return run
 
-    def __call__(self, *arguments: str, **variables: str | None) -> Run:
+    def __call__(self, *arguments, **variables):
         return self.finish(self.start(*arguments, **variables))
 
-    def until_line(
-        self, words: str, *arguments: str, **variables: str | None
-    ) -> tuple[subprocess.Popen[str], str]:
-        """Start the script; return it when it has said this, and all that it has said."""
-        process = self.start(*arguments, **variables)
-        assert process.stdout
-        said = ""
-        for line in process.stdout:
-            said += line
-            if words in line:
-                return process, said
-        raise AssertionError(f"It never said {words}, but {said}")
+    def ended(self, code, out="", err=""):
+        return Run(code, out, err, self.response, self.record)
 
-    def until_first_wait(
-        self, number: int, *arguments: str, **variables: str | None
-    ) -> Run:
+    def until_stage(self, stage):
+        """Start the script; return it when it waits at this stage of its request."""
+        reached = threading.Event()
+        self.fivetran.faults.append(stall(stage, then=reached.set))
+        process = self.start()
+        assert reached.wait(PATIENCE)
+        return process
+
+    def until_first_wait(self, number):
         """Run the script until it waits for its second try, then send it a signal."""
-        process, said = self.until_line("Trying again in ", *arguments, **variables)
+        process = self.start()
+        said = process.stdout.readline() + process.stdout.readline()
+        assert "Trying again in " in said
         process.send_signal(number)
         return self.finish(process, said)
 
-    def check_truth(self, run: Run, requests: list[Request]) -> None:
+    def check_truth(self, run):
         """What the run says of the sync agrees with what the local Fivetran said."""
-        statuses = [request.status or 0 for request in requests]
+        statuses = [
+            request.status or 0 for request in self.fivetran.requests[self.seen :]
+        ]
         unclear = [status for status in statuses if not 400 <= status < 500]
         if run.truth == NOT_STARTED:
             assert not unclear, "it may have been started"
-        elif run.truth == MAYBE:  # perhaps it ended before the request arrived
+        elif run.truth == MAYBE:  # perhaps the run ended before the request arrived
             in_time = run.code not in (130, 143) and ": not within " not in run.last
             assert unclear or not in_time, "it was not started"
         else:
             assert statuses[-1] == 200, "nobody said that it was started"
 
-    def check_secrets(self, run: Run) -> None:
-        """No run shows or keeps a secret."""
-        pair = base64.b64encode(f"{API_KEY}:{API_SECRET}".encode()).decode()
-        for secret in (API_KEY, API_SECRET, pair, "pa55"):
+    def check_files(self, run):
+        """No secret is shown or kept, and nothing is left behind but artifacts."""
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        for secret in (API_KEY, API_SECRET, TOKEN, "pa55"):
             assert secret not in run.out + run.err, "a secret is shown"
-            for path in self.folder.rglob("*"):
-                assert secret not in path.name, "a secret is the name of a file"
-                if path.is_file():
-                    assert secret.encode() not in path.read_bytes(), "a secret is kept"
-
-    def check_leftovers(self) -> None:
-        """No run leaves anything but artifacts."""
-        for path in self.artifacts.rglob("*"):
-            assert re.fullmatch(r"\w.*(response\.json|sync\.pickle)|\w+", path.name), (
-                path
-            )
+            for path in files:
+                assert secret.encode() not in path.read_bytes(), "a secret is kept"
+        for path in files:
+            assert re.fullmatch(r"\w.*\.(json|pickle)", path.name), "left behind"
 
 
-def execute(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]:
+def execute(command, **options):
     """Run a command to its end, whatever that is, and return its output as text."""
     usual = {"capture_output": True, "text": True, "timeout": PATIENCE}
     return subprocess.run(command, check=False, **{**usual, **options})
 
 
-def in_own_mounts(script: str, command: list[str]) -> list[str]:
+def in_own_mounts(script, command):
     """Return the command that runs another one after a shell script, as "$@", where the
     mounts that the script makes are seen by nobody else."""
     return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
 
 
-def can_mount() -> bool:
+def can_mount():
     trial = in_own_mounts("mount --bind /etc/hosts /etc/nsswitch.conf", [])
-    return bool(shutil.which("unshare")) and not execute(trial).returncode
+    return shutil.which("unshare") and not execute(trial).returncode
 
 
-needs_mounts = pytest.mark.skipif(
-    not can_mount(), reason="takes Linux and root, to mount"
-)
+def pytest_collection_modifyitems(items):
+    """Start the tests that wait longest first."""
+    items.sort(key=lambda item: "test_time" not in item.nodeid)
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounts take root, and Linux")
 
 
 @pytest.fixture
-def fivetran() -> Iterator[FakeFivetran]:
+def fivetran():
     with FakeFivetran(INPUTS) as server:
         yield server
 
 
 @pytest.fixture
-def run(fivetran: FakeFivetran, tmp_path: Path) -> Runner:
+def run(fivetran, tmp_path):
     return Runner(fivetran, tmp_path / "work")
+
+
+@pytest.fixture
+def system_file(run, tmp_path):
+    """Let the script find another content in a file of the system, and nobody else."""
+
+    def replace(path, content):
+        other = tmp_path / path.replace("/", "_")
+        other.write_text(content)
+        mount = f'mount --bind {other} {path} && exec "$@"'
+        run.command = in_own_mounts(mount, run.command)
+
+    return replace

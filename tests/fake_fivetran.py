@@ -12,8 +12,6 @@ certificate for that name from an authority that lives as long as the server, be
 CONNECT proxy on a loopback port. It opens no connection to anywhere.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -34,12 +32,9 @@ from datetime import datetime, timezone
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import trustme
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 HOST = "api.fivetran.com"
 INPUTS = {
@@ -56,17 +51,17 @@ class Connection:
     id: str
     syncs: list[datetime] = field(default_factory=list)  # when each was started
     syncing: bool = False
-    succeeded_at: datetime | None = None
+    succeeded_at: Any = None
 
-    def start(self) -> None:
+    def start(self):
         self.syncs.append(datetime.now(timezone.utc))
         self.syncing = True
 
-    def finish(self) -> None:
+    def finish(self):
         self.succeeded_at = datetime.now(timezone.utc)
         self.syncing = False
 
-    def details(self) -> dict[str, Any]:
+    def details(self):
         at = self.succeeded_at
         return {
             "id": self.id,
@@ -84,7 +79,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
-    status: int | None = None  # of Fivetran's own answer, if a whole one was sent
+    status: int = 0  # of Fivetran's own answer, if a whole one is sent
     at: float = field(default_factory=time.monotonic)
 
 
@@ -96,19 +91,14 @@ class Fault(NamedTuple):
     """
 
     stage: str
-    act: Callable[[Any], object]
-    status: int | None = None
+    act: Any
+    status: int = 0
 
 
 class FakeFivetran:
     """The server, as a context manager; all its state can be read and set."""
 
-    def __init__(
-        self,
-        inputs: dict[str, str] = INPUTS,
-        certified_host: str = HOST,
-        show: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, inputs=INPUTS, certified_host=HOST, show=lambda line: None):
         api_key, api_secret, connector_id = inputs.values()
         self.credentials = (api_key, api_secret)
         self.connections = {connector_id: Connection(connector_id)}
@@ -123,17 +113,17 @@ class FakeFivetran:
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(certified_host).configure_cert(self.tls)
 
-    def __enter__(self) -> FakeFivetran:  # noqa: PYI034 - Self is in Python 3.11
+    def __enter__(self):
         self._proxy = _Server(self, ("127.0.0.1", 0), _Proxy)
         self.proxy_url = f"http://127.0.0.1:{self._proxy.server_port}"
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._proxy.stop()
         self._folder.cleanup()
 
     @contextmanager
-    def listen_directly(self, address: str, port: int) -> Iterator[None]:
+    def listen_directly(self, address, port):
         """Be at this address too, for clients that come without the proxy."""
         server = _Server(self, (address, port), _serve_api)
         try:
@@ -141,7 +131,7 @@ class FakeFivetran:
         finally:
             server.stop()
 
-    def environment(self, base: dict[str, str]) -> dict[str, str]:
+    def environment(self, base):
         """Return base, changed so that a client in it meets this server and no other."""
         proxies = {"https_proxy", "http_proxy", "all_proxy", "no_proxy"}
         kept = {name: base[name] for name in base if name.lower() not in proxies}
@@ -149,12 +139,12 @@ class FakeFivetran:
         kept.update(dict.fromkeys(bundles, self.ca_bundle))
         return {**kept, "HTTPS_PROXY": self.proxy_url}
 
-    def take_fault(self, stage: str) -> Fault | None:
+    def take_fault(self, stage):
         """Return the next fault if its stage has come."""
         due = self.faults and self.faults[0].stage == stage
         return self.faults.popleft() if due else None
 
-    def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
+    def answer(self, request):
         """Return status and content of the API's answer, with checks in its order."""
         token = base64.b64encode(":".join(self.credentials).encode()).decode()
         if request.headers.get("authorization") != f"Basic {token}":
@@ -175,11 +165,11 @@ class FakeFivetran:
         return 200, {"code": "Success", "data": connection.details()}
 
 
-def _refuse(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+def _refuse(status, code, message):
     return status, {"code": code, "message": message}
 
 
-def _sync(connection: Connection, request: Request) -> tuple[int, dict[str, Any]]:
+def _sync(connection, request):
     """Answer POST /v1/connections/{id}/sync and start the sync."""
     if request.body and request.headers.get("content-type") != "application/json":
         return _refuse(415, "UnsupportedMediaType", "HTTP 415 Unsupported Media Type")
@@ -196,12 +186,13 @@ def _sync(connection: Connection, request: Request) -> tuple[int, dict[str, Any]
     return 200, {"code": "Success", "message": f"{message} '{connection.id}'"}
 
 
-def http_answer(status: int, body: str | bytes, headers: dict[str, str]) -> bytes:
+def http_answer(status, body, headers=None):
     """Return an answer as it goes over the wire."""
-    body = body.encode() if isinstance(body, str) else body
-    usual = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    usual = {"Content-Type": "application/json", "Content-Length": len(body)}
     lines = [f"HTTP/1.1 {status} {responses.get(status, 'Odd')}"]
-    lines += [f"{name}: {value}" for name, value in {**usual, **headers}.items()]
+    lines += [
+        f"{name}: {value}" for name, value in {**usual, **(headers or {})}.items()
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -212,16 +203,16 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, fivetran: FakeFivetran, address: Any, handler: Any) -> None:
+    def __init__(self, fivetran, address, handler):
         super().__init__(address, handler)
         self.fivetran = fivetran
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
-    def stop(self) -> None:
+    def stop(self):
         self.shutdown()
         self.server_close()
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request, client_address):
         """A client that goes away in the middle is no news, any other error is."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
@@ -231,16 +222,15 @@ class _Handler(BaseHTTPRequestHandler):
     """What proxy and API have in common."""
 
     protocol_version = "HTTP/1.1"
-    server: _Server
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format, *args):
         """Keep the standard log of http.server out of the way."""
 
 
 class _Proxy(_Handler):
     """The CONNECT proxy; it forwards nothing to anywhere."""
 
-    def do_CONNECT(self) -> None:
+    def do_CONNECT(self):
         self.close_connection = True
         fivetran = self.server.fivetran
         fivetran.tunnels.append(self.path)
@@ -257,7 +247,7 @@ class _Proxy(_Handler):
             _serve_api(self.connection, self.client_address, self.server)
 
 
-def _serve_api(connection: Any, address: Any, server: Any) -> None:
+def _serve_api(connection, address, server):
     """Be the API on this connection, over TLS."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with server.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
@@ -267,7 +257,7 @@ def _serve_api(connection: Any, address: Any, server: Any) -> None:
 class _Api(_Handler):
     """https://api.fivetran.com itself."""
 
-    def respond(self) -> None:
+    def respond(self):
         fivetran = self.server.fivetran
         length = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(length)
@@ -289,14 +279,14 @@ class _Api(_Handler):
             return
         request.status, content = fivetran.answer(request)
         request_id = {"X-Request-Id": uuid.uuid4().hex}
-        answer = http_answer(request.status, json.dumps(content), request_id)
+        answer = http_answer(request.status, json.dumps(content).encode(), request_id)
         fivetran.show("< " + answer.decode().replace("\r\n", "\n< "))
         self.connection.sendall(answer)
 
     do_GET = do_POST = respond
 
 
-def main(command: list[str]) -> int:
+def main(command):
     """Run the command against a local Fivetran and return its exit code."""
     if not command:
         print(__doc__, file=sys.stderr)
@@ -308,7 +298,7 @@ def main(command: list[str]) -> int:
         environment["SHIPYARD_ARTIFACTS_DIRECTORY"] = folder
         print(f"Artifacts go to {folder}", file=sys.stderr)
 
-    def show(lines: str) -> None:
+    def show(lines):
         print(lines, file=sys.stderr, flush=True)
 
     with FakeFivetran(inputs, show=show) as fivetran:

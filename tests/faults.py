@@ -1,50 +1,44 @@
 """Ways in which a network and a server misbehave, for FakeFivetran.faults."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import struct
 import time
-from typing import TYPE_CHECKING, Any
 
 from fake_fivetran import Fault, http_answer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-SUCCESS = '{"code": "Success", "message": "on its way"}'
-REFUSAL = '{"code": "Refusal", "message": "What Fivetran says."}'
-HTML = "<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
+SUCCESS = b'{"code": "Success", "message": "on its way"}'
+REFUSAL = b'{"code": "Refusal", "message": "What Fivetran says."}'
+HTML = b"<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
 
 
-def answer(status: int, headers: dict[str, str] | None = None) -> Fault:
-    """Answer with this status, and as Fivetran itself would."""
-    body = SUCCESS if status == 200 else REFUSAL
-    return send(http_answer(status, body, headers or {}), status)
+def answer(status, headers=None, body=None):
+    """Answer with this status, as Fivetran itself does."""
+    body = body or (SUCCESS if status == 200 else REFUSAL)
+    return send(http_answer(status, body, headers), status)
 
 
-def page(status: int, body: str = HTML, headers: dict[str, str] | None = None) -> Fault:
+def page(status, body=HTML, headers=None):
     """Answer in Fivetran's place."""
-    return send(http_answer(status, body, headers or {}))
+    return send(http_answer(status, body, headers))
 
 
-def send(data: bytes, status: int | None = None, stage: str = "answer") -> Fault:
+def send(data, status=None, stage="answer"):
     """Send these bytes and close the connection."""
     return Fault(stage, lambda sock: sock.sendall(data), status)
 
 
-def close(stage: str) -> Fault:
+def close(stage):
     """Close the connection without a word."""
     return Fault(stage, lambda sock: None)
 
 
-def reset(stage: str) -> Fault:
+def reset(stage):
     """Reset the connection."""
 
-    def act(sock: Any) -> None:
+    def act(sock):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if isinstance(sock, ssl.SSLSocket):
             sock = socket.socket(fileno=sock.detach())
@@ -53,12 +47,10 @@ def reset(stage: str) -> Fault:
     return Fault(stage, act)
 
 
-def stall(
-    stage: str, begin: bytes = b"", then: Callable[[], object] = lambda: None
-) -> Fault:
+def stall(stage, begin=b"", then=lambda: None):
     """Send a beginning, then nothing for as long as the client waits; call `then`."""
 
-    def act(sock: Any) -> None:
+    def act(sock):
         sock.sendall(begin)
         then()
         while sock.recv(65536):
@@ -67,10 +59,10 @@ def stall(
     return Fault(stage, act)
 
 
-def pour(begin: bytes, block: bytes, pause: float = 0, count: int = 600) -> Fault:
+def pour(begin, block, pause=0, count=600):
     """Send a beginning, then a block many times, with a pause of seconds after each."""
 
-    def act(sock: Any) -> None:
+    def act(sock):
         sock.sendall(begin)
         for _ in range(count):
             sock.sendall(block)
@@ -79,6 +71,6 @@ def pour(begin: bytes, block: bytes, pause: float = 0, count: int = 600) -> Faul
     return Fault("answer", act)
 
 
-def after(action: Callable[[], object], fault: Fault) -> Fault:
+def after(action, fault):
     """Do something, then misbehave like this."""
     return fault._replace(act=lambda sock: (action(), fault.act(sock)))

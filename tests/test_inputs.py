@@ -1,11 +1,9 @@
 """Inputs: where they come from, and what happens when they make no sense."""
 
-from __future__ import annotations
-
 import re
 import sys
 import venv
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from conftest import (
@@ -15,19 +13,10 @@ from conftest import (
     EXIT_CODES,
     INPUTS,
     SCRIPT,
-    Runner,
     execute,
 )
 
-import fivetran_execute_sync as script
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from fake_fivetran import FakeFivetran
-
-    from fivetran_execute_sync import Inputs
+from fivetran_execute_sync import read_inputs
 
 FLAGS = {
     "--api-key": "FIVETRAN_API_KEY",
@@ -36,74 +25,69 @@ FLAGS = {
 }
 
 
-def given(inputs: Inputs) -> dict[str, str]:
-    return dict(zip(INPUTS, inputs))
+def given(arguments, environment):
+    return dict(zip(INPUTS, read_inputs(arguments, environment)))
 
 
-def refused(
-    capsys: pytest.CaptureFixture[str], *arguments: str, **variables: str
-) -> str:
-    """Return the last line of what is said of wrong inputs, in argparse's form."""
-    with pytest.raises(SystemExit) as ended:
-        script.read_inputs(list(arguments), {**INPUTS, **variables})
-    assert ended.value.code == 2
-    *usage, line = capsys.readouterr().err.splitlines()
-    assert usage[0].startswith("usage: ")
-    return str(line)
-
-
-def test_each_comes_from_the_environment_or_an_argument() -> None:
-    assert given(script.read_inputs([], INPUTS)) == INPUTS
+def test_each_comes_from_the_environment_or_an_argument():
+    assert given([], INPUTS) == INPUTS
     words = [word for flag in FLAGS for word in (flag, INPUTS[FLAGS[flag]])]
-    assert given(script.read_inputs(words, {})) == INPUTS
+    assert given(words, {}) == INPUTS
 
 
-def test_an_argument_overrides_its_variable_unless_it_is_blank() -> None:
+def test_an_argument_overrides_its_variable_unless_it_is_blank():
     for flag, name in FLAGS.items():
-        assert given(script.read_inputs([f"{flag}=other"], INPUTS))[name] == "other"
-        assert given(script.read_inputs([f"{flag}= "], INPUTS)) == INPUTS
+        assert given([f"{flag}=other"], INPUTS)[name] == "other"
+        assert given([f"{flag}= "], INPUTS) == INPUTS
 
 
-def test_white_space_around_a_value_is_dropped() -> None:
+def test_white_space_around_a_value_is_dropped():
     spaced = {name: f" \t{value}\r\n" for name, value in INPUTS.items()}
-    words = [f"{flag}={spaced[name]}" for flag, name in FLAGS.items()]
-    for inputs in (script.read_inputs([], spaced), script.read_inputs(words, {})):
-        assert given(inputs) == INPUTS
+    assert given([], spaced) == INPUTS
+    assert (
+        given([f"{flag}={spaced[name]}" for flag, name in FLAGS.items()], {}) == INPUTS
+    )
 
 
-def test_all_that_is_missing_is_named_at_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    line = refused(capsys, **dict.fromkeys(INPUTS, " \r\n"))
+@pytest.fixture
+def refused(capsys):
+    """Return the last line of what is said of wrong inputs, in argparse's form."""
+
+    def refused(*arguments, **variables):
+        with pytest.raises(SystemExit) as ended:
+            read_inputs(arguments, {**INPUTS, **variables})
+        assert ended.value.code == 2
+        *usage, line = capsys.readouterr().err.splitlines()
+        assert usage[0].startswith("usage: ")
+        return line.partition(" error: ")[2]
+
+    return refused
+
+
+def test_all_that_is_missing_is_named_at_once(refused):
+    all_of_them = ", ".join(f"{flag} or {name}" for flag, name in FLAGS.items())
+    assert refused(**dict.fromkeys(INPUTS, " \r\n")) == f"missing {all_of_them}"
     for flag, name in FLAGS.items():
-        assert f"{flag} or {name}" in line
-        one = refused(capsys, **{name: ""})
-        assert [other for other in INPUTS if other in one] == [name]
+        assert refused(**{name: ""}) == f"missing {flag} or {name}"
 
 
 @pytest.mark.parametrize("value", ["../../etc/passwd", "a b", "a\nb", "\u0661\uff41"])
-def test_an_id_that_cannot_be_one_is_repeated(
-    capsys: pytest.CaptureFixture[str], value: str
-) -> None:
-    rule = ": use letters, digits, _ and -"
-    line = refused(capsys, FIVETRAN_CONNECTOR_ID=value)
-    assert line.endswith(f"error: invalid connector ID {value!r}{rule}")
-    line = refused(capsys, SHIPYARD_LOG_ID=value)
-    assert line.endswith(f"error: invalid SHIPYARD_LOG_ID {value!r}{rule}")
+def test_an_id_that_cannot_be_one_is_repeated(refused, value):
+    told = f"{value!r}: use letters, digits, _ and -"
+    assert refused(FIVETRAN_CONNECTOR_ID=value) == f"invalid connector ID {told}"
+    assert refused(SHIPYARD_LOG_ID=value) == f"invalid SHIPYARD_LOG_ID {told}"
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e300", "ten", ""])
-def test_a_timeout_that_cannot_be_one_is_repeated(
-    capsys: pytest.CaptureFixture[str], value: str
-) -> None:
-    line = refused(capsys, f"--timeout={value}")
-    assert "argument --timeout: " in line
-    assert value in line
+def test_a_timeout_that_cannot_be_one_is_repeated(refused, value):
+    told = refused(f"--timeout={value}")
+    assert told.startswith("argument --timeout: ")
+    assert value in told
 
 
-def test_the_timeout_is_in_seconds() -> None:
-    assert script.read_inputs([], INPUTS).timeout == 120
-    assert script.read_inputs(["--timeout", " 30.5 "], INPUTS).timeout == 30.5
+def test_the_timeout_is_in_seconds():
+    assert read_inputs([], INPUTS).timeout == 120
+    assert read_inputs(["--timeout", " 30.5 "], INPUTS).timeout == 30.5
 
 
 @pytest.mark.parametrize(
@@ -122,69 +106,57 @@ def test_the_timeout_is_in_seconds() -> None:
         ["--api-key=unknown-value", "--connector-id=unknown-value"],
     ],
 )
-def test_what_may_be_a_secret_is_not_repeated(
-    capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    line = refused(capsys, *words)
+def test_what_may_be_a_secret_is_not_repeated(refused, words):
+    told = refused(*words)
     for secret in ("unknown-value", API_KEY, API_SECRET):
-        assert secret not in line
+        assert secret not in told
 
 
-def test_artifacts_lie_where_shipyard_wants_them() -> None:
-    def paths(**variables: str) -> tuple[str, str]:
-        inputs = script.read_inputs([], {**INPUTS, **variables})
-        return str(inputs.response), str(inputs.record)
-
-    response = f"fivetran-blueprints/responses/sync_{CONNECTOR_ID}_response.json"
-    variables = "fivetran-blueprints/variables"
-    assert paths() == paths(SHIPYARD_ARTIFACTS_DIRECTORY=" ", SHIPYARD_LOG_ID=" ")
-    assert paths() == (
-        f"shipyard-artifacts/{response}",
-        f"shipyard-artifacts/{variables}/force_sync.pickle",
-    )
-    assert paths(SHIPYARD_ARTIFACTS_DIRECTORY="/a b/ä", SHIPYARD_LOG_ID="3f-8A_0") == (
-        f"/a b/ä/{response}",
-        f"/a b/ä/{variables}/3f-8A_0_force_sync.pickle",
-    )
+def test_artifacts_lie_where_shipyard_wants_them():
+    for folder, log_id, prefix in (("/a b/ä", "3f-8A_0", "3f-8A_0_"), (" ", " ", "")):
+        shipyard = {"SHIPYARD_ARTIFACTS_DIRECTORY": folder, "SHIPYARD_LOG_ID": log_id}
+        inputs = read_inputs([], {**INPUTS, **shipyard})
+        artifacts = Path(folder.strip() or "shipyard-artifacts", "fivetran-blueprints")
+        response = artifacts / "responses" / f"sync_{CONNECTOR_ID}_response.json"
+        record = artifacts / "variables" / f"{prefix}force_sync.pickle"
+        assert (inputs.response, inputs.record) == (response, record)
 
 
 # As a process ----------------------------------------------------------------------------
 
 
-def test_wrong_inputs_end_the_run_before_it_sends_or_keeps_anything(
-    run: Runner, fivetran: FakeFivetran
-) -> None:
-    process = execute([*run.command, "--timeout=0"], env=run.environment)
+def test_wrong_inputs_end_the_run_before_it_sends_or_stores_anything(run, fivetran):
+    process = execute(
+        [*run.command, "--timeout=0"], cwd=run.folder, env=run.environment
+    )
     assert (process.returncode, process.stdout) == (2, "")
-    assert "argument --timeout" in process.stderr
+    assert "argument --timeout: " in process.stderr
     assert not fivetran.tunnels
-    assert not list(run.folder.rglob("*"))
+    assert not list(run.folder.iterdir())
 
 
 @pytest.mark.parametrize(
     ("key", "secret"), [("ключ-ключ", 'quo"te\\€-секрет'), ("k", "s")]
 )
-def test_any_key_and_secret_work_in_any_locale(
-    run: Runner, fivetran: FakeFivetran, key: str, secret: str
-) -> None:
+def test_any_key_and_secret_work_in_any_locale(run, fivetran, key, secret):
     fivetran.credentials = (key, secret)
     run(FIVETRAN_API_KEY=key, FIVETRAN_API_SECRET=secret, LC_ALL="C")
     assert run("--api-key", key, f"--api-secret={secret}").code == 0
 
 
-def test_netrc_does_not_replace_the_key(run: Runner, tmp_path: Path) -> None:
+def test_netrc_does_not_replace_the_key(run, tmp_path):
     (tmp_path / "netrc").write_text("default login somebody password else\n")
     assert run(NETRC=str(tmp_path / "netrc")).code == 0
 
 
 @pytest.fixture
-def help_text() -> str:
+def help_text():
     process = execute([sys.executable, SCRIPT, "--help"])
     assert (process.returncode, process.stderr) == (0, "")
-    return str(process.stdout)
+    return process.stdout
 
 
-def test_help_shows_examples_options_artifacts_and_exit_codes(help_text: str) -> None:
+def test_help_shows_examples_options_artifacts_and_exit_codes(help_text):
     parts = ("in a shell", "in cron", "\noption", "artifacts, ", "exit codes:")
     places = [help_text.index(part) for part in parts]
     assert places == sorted(places)
@@ -192,44 +164,33 @@ def test_help_shows_examples_options_artifacts_and_exit_codes(help_text: str) ->
     assert {int(row.split()[0]) for row in rows} == EXIT_CODES
 
 
-def test_help_has_words_for_every_flag_and_names_every_variable(help_text: str) -> None:
+def test_help_has_words_for_every_flag_and_names_every_variable(help_text):
     options = help_text.partition("\noption")[2].partition("\n\n")[0]
     flags = re.findall(r"^  (?:-h, )?(--[a-z-]+)", options, re.MULTILINE)
+    assert {"--help", "--version", "--timeout", *FLAGS} <= set(flags)
     words = re.findall(r"^  .*?--[a-z-]+(?: [A-Z_]+)?\s{2,}\w", options, re.MULTILINE)
-    assert {"--help", "--version", "--timeout", *FLAGS} == set(flags)
     assert len(words) == len(flags), "a flag without a word of explanation"
     for name in set(re.findall(r'"([A-Z]+_[A-Z_]+)"', SCRIPT.read_text())):
         assert name in help_text
 
 
-def test_version() -> None:
-    process = execute([sys.executable, SCRIPT, "--version"])
-    assert process.stdout == "fivetran-execute-sync/1.0.0\n"
-
-
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("name", "content", "told"),
     [
-        (lambda folder: None, "No module named 'requests'"),
+        ("nothing", "", "No module named 'requests'"),
         # What pip leaves under umask 077 looks to others like an empty package.
-        (
-            lambda folder: (folder / "requests").mkdir(),
-            "No module named 'requests.auth'",
-        ),
-        (
-            lambda folder: (folder / "requests.py").write_text("raise OSError('torn')"),
-            "torn",
-        ),
+        ("requests", None, "No module named 'requests.auth'"),
+        ("requests.py", "raise OSError('torn')", "torn"),
     ],
-    ids=["missing", "unreadable folder", "unreadable file"],
 )
-def test_requests_that_cannot_be_imported_are_told_in_one_line(
-    tmp_path: Path, spoil: Callable[[Path], object], said: str
-) -> None:
+def test_requests_that_cannot_be_imported_is_told_in_one_line(
+    tmp_path, name, content, told
+):
     venv.create(tmp_path, symlinks=True)
-    spoil(tmp_path)
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_text(content)
     python = tmp_path / "bin" / "python"
     process = execute([python, SCRIPT], env={**INPUTS, "PYTHONPATH": str(tmp_path)})
     assert (process.returncode, process.stdout) == (1, "")
     install = f"Try: {python} -m pip install requests"
-    assert process.stderr == f"requests cannot be imported: {said}. {install}\n"
+    assert process.stderr == f"requests cannot be imported: {told}. {install}\n"
