@@ -50,7 +50,8 @@ except (ImportError, OSError) as error:  # missing, or its files cannot be read
 VERSION = "fivetran-execute-sync/1.0.0"
 
 # fivetran.com/docs/developer-resources/rest-api/api-reference/connections/sync-connection
-URL = "https://api.fivetran.com/v1/connections/{connector_id}/sync"
+HOST = "api.fivetran.com"
+URL = "https://" + HOST + "/v1/connections/{connector_id}/sync"
 FORCE = b'{"force": true}'
 HEADERS = {
     "Accept": "application/json;version=2",
@@ -63,7 +64,7 @@ WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
 RETRIED = {429, *range(500, 600)}  # HTTP statuses that another try may mend
 RESPONSE_BYTES = 64 * 1024  # at most; Fivetran's response has 150
 
-# What can be true of the sync; "The sync …" comes before it.
+# What can be true of the sync. Each completes the sentence "The sync …".
 NOT_STARTED = "was not started"
 MAYBE_STARTED = "may have been started"
 STARTED = "was started"
@@ -75,7 +76,7 @@ REFUSALS = {
     403: (200, "Give the API key a role that may sync this connector."),
     404: (204, "Copy the connector ID from its Setup tab in Fivetran."),
     409: (203, "Wait until the current sync has ended, then run this again."),
-    429: (249, "Run this later: the account has used up its requests for this hour."),
+    429: (249, "Try again later: the account has used up its requests for this hour."),
 }
 
 EPILOG = """
@@ -88,7 +89,7 @@ artifacts, under SHIPYARD_ARTIFACTS_DIRECTORY or else shipyard-artifacts:
 
 exit codes:
   0    Fivetran accepted the sync
-  1    an artifact, a network setting or requests is at fault: the last line says which
+  1    an artifact, a network setting or requests is at fault: see the last line
   2    an input is missing or wrong
   130  ended by Ctrl-C (SIGINT)
   143  ended by SIGTERM
@@ -96,10 +97,11 @@ exit codes:
   201  refused for another reason (other HTTP 4xx)
   203  conflict with a running sync (HTTP 409)
   204  unknown connector (HTTP 404)
-  249  no answer of Fivetran's, a rate limit or an outage: another try may help
+  249  no answer from Fivetran, rate limit or outage: try again later
 """
 
-SECRETS: list[str] = []  # what hide() hides; set by read_inputs(), the longest first
+# What hide() hides. The longest comes first, since it may contain another.
+SECRETS: list[str] = []
 
 
 class Inputs(NamedTuple):
@@ -120,17 +122,17 @@ class Outcome(NamedTuple):
     reason: str
     advice: str = ""
     response: str = ""  # JSON to be stored; empty where there is none
-    refused: bool = False  # by Fivetran: this try has started nothing
+    refused: bool = False  # by Fivetran itself: this try has started nothing
     retry: bool = False
     retry_after: float = 0  # seconds, where Fivetran asks for it
 
 
 class Stopped(BaseException):
-    """The run was ended by a signal. No `except Exception` must catch this."""
+    """A signal has ended the run; args[0] is the Outcome."""
 
 
 class Sync:
-    """What is true of the sync, and the body of the request that forces it.
+    """What is known of the sync; also the body of the request, to see when it is sent.
 
     requests asks for the body when the connection stands and the headers are out. Until
     then Fivetran cannot have started anything; from then on it may have.
@@ -145,8 +147,8 @@ class Sync:
         return len(FORCE)
 
     def __iter__(self) -> Iterator[bytes]:
-        # The main thread sets `over` and then reads `truth`. This thread does the reverse,
-        # so that it sends nothing after the main thread has read "was not started".
+        # Called in the thread of a try, which sets `truth` before it reads `over`. The main
+        # thread does the reverse, so nothing is sent after it has read "was not started".
         self.sent = True
         self.truth = MAYBE_STARTED
         if self.over:
@@ -154,11 +156,12 @@ class Sync:
         yield FORCE
 
     def stop(self, number: int, frame: object) -> None:
-        """End the run, as the handler of a signal; raise Stopped."""
-        if not self.over:
+        """End the run, as the handler of a signal; raise Stopped, but only once."""
+        if not self.over and self.truth != STARTED:
             self.over = True
             reason = f"ended by {signal.Signals(number).name}"
-            raise Stopped(Outcome(128 + number, reason, "Run this again to force it."))
+            advice = "Run this again if you still want the sync."
+            raise Stopped(Outcome(128 + number, reason, advice))
 
 
 def main() -> int:
@@ -168,12 +171,13 @@ def main() -> int:
     truth = NOT_STARTED
     outcome = Outcome(1, "no answer has come yet")
     try:
-        # Should this run be killed, the response of an earlier one must not be left.
+        # First, so that nothing is sent if this fails, and that a run that is killed does
+        # not leave the response of an earlier one.
         store_response(inputs, outcome)
         inputs.record.parent.mkdir(parents=True, exist_ok=True)
 
         outcome = force_sync(inputs, sync)
-        truth = sync.truth
+        truth = sync.truth  # once, since an abandoned try may still change it
         ended_at = datetime.now(timezone.utc)
 
         store_response(inputs, outcome)
@@ -181,7 +185,7 @@ def main() -> int:
             store_record(inputs, ended_at)
     except OSError as error:
         reason = f"an artifact cannot be written: {error} ({outcome.reason})"
-        advice = "Check that folder and its disk, or set SHIPYARD_ARTIFACTS_DIRECTORY."
+        advice = "Make room and check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
         outcome = outcome._replace(exit_code=1, reason=reason, advice=advice)
 
     reason = outcome.reason.rstrip(".")
@@ -194,6 +198,8 @@ def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inp
     """Return the inputs; exit with code 2 if one is missing or wrong."""
     parser = argument_parser()
     given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error("unrecognized argument (not shown: it may be a secret)")
 
     def value(variable: str, argument: str = "") -> str:
         return argument.strip() or environment.get(variable, "").strip()
@@ -203,12 +209,10 @@ def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inp
     connector_id = value("FIVETRAN_CONNECTOR_ID", given.connector_id)
     log_id = value("SHIPYARD_LOG_ID")
     folder = value("SHIPYARD_ARTIFACTS_DIRECTORY") or "shipyard-artifacts"
-    # As in the header that requests sends.
+    # As it is sent in the header.
     token = base64.b64encode(os.fsencode(f"{api_key}:{api_secret}")).decode()
     SECRETS[:] = sorted((api_key, api_secret, token), key=len, reverse=True)
 
-    if unknown:
-        parser.error("unrecognized argument (not shown: it may be a secret)")
     needed = {
         "--api-key or FIVETRAN_API_KEY": api_key,
         "--api-secret or FIVETRAN_API_SECRET": api_secret,
@@ -218,7 +222,7 @@ def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inp
     if missing:
         parser.error(f"missing {', '.join(missing)}")
     for name, text in {"connector ID": connector_id, "SHIPYARD_LOG_ID": log_id}.items():
-        text = hide(text)  # a secret in the wrong place is no ID either
+        text = hide(text)  # which makes *** of a secret in the wrong place
         if not re.fullmatch("[A-Za-z0-9_-]*", text):
             parser.error(f"invalid {name} {text!r}: use letters, digits, _ and -")
 
@@ -246,7 +250,7 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=seconds,
         default=120,
-        help="for the network, all tries and waits included; default: 120",
+        help="limit for the network, with all tries and waits; default: 120",
     )
     parser.add_argument("--version", action="version", version=VERSION)
     return parser
@@ -268,13 +272,13 @@ def store_response(inputs: Inputs, outcome: Outcome) -> None:
 
 
 def store_record(inputs: Inputs, ended_at: datetime) -> None:
-    """Store connector ID and time for Shipyard's Check Sync Status, in any Python 3."""
-    record = [inputs.connector_id, ended_at]
+    """Store connector ID and time, as Shipyard's Check Sync Status loads them."""
+    record = [inputs.connector_id, ended_at]  # protocol 3 is for any Python 3
     replace_file(inputs.record, pickle.dumps(record, protocol=3))
 
 
 def force_sync(inputs: Inputs, sync: Sync) -> Outcome:
-    """Force the sync; return what came of it before time or a signal ended the run."""
+    """Force the sync; return what came of it until it, time or a signal ended that."""
     try:
         # Without a handler, SIGTERM does not even reach the first process of a container.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -303,7 +307,7 @@ def try_repeatedly(inputs: Inputs, sync: Sync) -> Outcome:
             return outcome
         wait = outcome.retry_after or usual_wait * random.uniform(0.75, 1.25)
         if time.monotonic() + wait >= deadline:
-            reason = f"{outcome.reason}; no time is left to wait {wait:.0f} s"
+            reason = f"{outcome.reason}; too little time is left to wait {wait:.0f} s"
             return outcome._replace(reason=reason)
         say(inputs, f"{outcome.reason}. Trying again in {wait:.1f} s")
         time.sleep(wait)
@@ -313,8 +317,9 @@ def try_repeatedly(inputs: Inputs, sync: Sync) -> Outcome:
 def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Outcome | None:
     """Send the request once; return what came of it, None if nothing has in time.
 
-    The thread can be left behind: no signal ends a name look-up that hangs, and each byte
-    starts the timeout of requests anew (psf/requests#1928, #3099).
+    The thread can be left behind. Nothing else bounds a name look-up that hangs, or an
+    answer that trickles in: each byte starts the timeout of requests anew
+    (psf/requests#1928, #3099).
     """
     before = sync.truth
     sync.sent = False
@@ -330,8 +335,8 @@ def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Outcome | None:
     (outcome,) = outcomes
     if outcome.exit_code == 0:
         sync.truth = STARTED
-    elif outcome.refused:  # this try, but perhaps not the one before
-        sync.truth = before
+    elif outcome.refused:
+        sync.truth = before  # this try has changed nothing
     return outcome
 
 
@@ -387,11 +392,11 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         reason += hide(f" (request ID {headers['X-Request-Id']})")[:100]
     if 200 <= status < 300 and answer["code"] == "Success":
         return Outcome(0, reason, response=text)
-    exit_code, advice = 249, "Fivetran has a problem: see status.fivetran.com."
+    exit_code, advice = 249, "See status.fivetran.com, then run this again."
     refused = 400 <= status < 500
     if refused:
-        newer = (201, "Look for a newer version of this script.")
-        exit_code, advice = REFUSALS.get(status, newer)
+        other = (201, "Mend what it names, or get a newer version of this script.")
+        exit_code, advice = REFUSALS.get(status, other)
     return Outcome(exit_code, reason, advice, text, refused, retry, retry_after)
 
 
@@ -408,10 +413,11 @@ def fivetran_answer(status: int, body: bytes) -> dict[str, Any] | None:
 
 def broken(error: Exception, sent: bool) -> Outcome:
     """Return what came of a try that an error has ended."""
-    cause: BaseException = error
+    cause: BaseException = error  # the innermost has the plainest words
     while cause.__context__:
         cause = cause.__context__
-    # Before the request is sent, errors other than OSError may quote a proxy's URL.
+    # Of what goes wrong before the request is sent, only an OSError is sure not to quote
+    # the proxy's URL, which may hold a password.
     words = str(cause) if sent or isinstance(cause, OSError) else ""
     words = re.sub("//.*@", "//***@", words) or type(cause).__name__
     reason = no_answer(sent, words)
@@ -419,7 +425,7 @@ def broken(error: Exception, sent: bool) -> Outcome:
         return Outcome(
             249,
             reason,
-            "Run this again: forcing a sync twice does no harm.",
+            "Run this again; at worst, that restarts the sync.",
             retry=True,
         )
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -436,7 +442,7 @@ def no_answer(sent: bool, cause: str) -> str:
     missing = "complete answer from" if sent else "connection to"
     proxy = select_proxy(URL, get_environ_proxies(URL))
     through = ", through the proxy in HTTPS_PROXY or ALL_PROXY" if proxy else ""
-    return f"no {missing} api.fivetran.com{through}: {hide(cause)[:300]}"
+    return f"no {missing} {HOST}{through}: {hide(cause)[:300]}"
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -451,7 +457,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def hide(text: str) -> str:
-    """Return a text without the secrets; all that main() shows or stores comes through."""
+    """Return a text without the secrets. All that is shown or stored goes through here."""
     for secret in SECRETS:
         if len(secret) > 5:  # else it is part of common words
             text = text.replace(secret, "***")

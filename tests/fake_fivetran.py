@@ -114,7 +114,7 @@ class FakeFivetran:
         authority.issue_cert(certified_host).configure_cert(self.tls)
 
     def __enter__(self):
-        self._proxy = _Server(self, ("127.0.0.1", 0), _Proxy)
+        self._proxy = _Server(self, ("127.0.0.1", 0), _Handler)
         self.proxy_url = f"http://127.0.0.1:{self._proxy.server_port}"
         return self
 
@@ -219,16 +219,12 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """What proxy and API have in common."""
+    """The CONNECT proxy, and over TLS the API; it forwards nothing to anywhere."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format, *args):
         """Keep the standard log of http.server out of the way."""
-
-
-class _Proxy(_Handler):
-    """The CONNECT proxy; it forwards nothing to anywhere."""
 
     def do_CONNECT(self):
         self.close_connection = True
@@ -245,17 +241,6 @@ class _Proxy(_Handler):
             fault.act(self.connection)
         else:
             _serve_api(self.connection, self.client_address, self.server)
-
-
-def _serve_api(connection, address, server):
-    """Be the API on this connection, over TLS."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with server.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
-        _Api(tls, address, server)
-
-
-class _Api(_Handler):
-    """https://api.fivetran.com itself."""
 
     def respond(self):
         fivetran = self.server.fivetran
@@ -284,6 +269,13 @@ class _Api(_Handler):
         self.connection.sendall(answer)
 
     do_GET = do_POST = respond
+
+
+def _serve_api(connection, address, server):
+    """Be the API on this connection, over TLS."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with server.fivetran.tls.wrap_socket(connection, server_side=True) as tls:
+        _Handler(tls, address, server)
 
 
 def main(command):

@@ -16,7 +16,7 @@ from conftest import (
     execute,
 )
 
-from fivetran_execute_sync import read_inputs
+from fivetran_execute_sync import REFUSALS, read_inputs
 
 FLAGS = {
     "--api-key": "FIVETRAN_API_KEY",
@@ -162,6 +162,7 @@ def test_help_shows_examples_options_artifacts_and_exit_codes(help_text):
     assert places == sorted(places)
     rows = help_text.partition("exit codes:\n")[2].splitlines()
     assert {int(row.split()[0]) for row in rows} == EXIT_CODES
+    assert {code for code, _ in REFUSALS.values()} < EXIT_CODES
 
 
 def test_help_has_words_for_every_flag_and_names_every_variable(help_text):

@@ -184,7 +184,7 @@ def test_a_retry_after_that_does_not_fit_ends_the_run(run, fivetran, value):
     fivetran.faults.append(answer(429, {"Retry-After": value}))
     result = run()
     assert (result.code, result.truth, result.waits) == (249, NOT_STARTED, [])
-    assert "; no time is left to wait " in result.last
+    assert "; too little time is left to wait " in result.last
     assert result.response["code"] == "Refusal"
 
 
