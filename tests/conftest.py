@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -39,6 +40,9 @@ STARTED = "was started"
 
 # How long a test waits for what should have happened long before, in seconds.
 PATIENCE = 120
+
+# `pytest &` may have been started with it ignored, and every run would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ Connector [\w-]+: [ -~]+")
 
