@@ -422,12 +422,8 @@ def broken(error: Exception, sent: bool) -> Outcome:
     words = re.sub("//.*@", "//***@", words) or type(cause).__name__
     reason = no_answer(sent, words)
     if sent:
-        return Outcome(
-            249,
-            reason,
-            "Run this again; at worst, that restarts the sync.",
-            retry=True,
-        )
+        advice = "Run this again; at worst, that restarts the sync."
+        return Outcome(249, reason, advice, retry=True)
     if isinstance(cause, ssl.SSLCertVerificationError):
         advice = "Check REQUESTS_CA_BUNDLE and the clock of this machine."
         return Outcome(1, reason, advice)
