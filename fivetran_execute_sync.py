@@ -43,7 +43,7 @@ try:
     import requests
     from requests.auth import HTTPBasicAuth
     from requests.utils import get_environ_proxies, select_proxy
-except (ImportError, OSError) as error:  # missing, or its files cannot be read
+except Exception as error:  # noqa: BLE001 - missing, unreadable or broken
     install = f"{sys.executable} -m pip install requests"
     sys.exit(f"requests cannot be imported: {error}. Try: {install}")
 
@@ -169,17 +169,11 @@ def main() -> int:
     inputs = read_inputs(sys.argv[1:], os.environ)
     sync = Sync()
     truth = NOT_STARTED
-    outcome = Outcome(1, "no answer has come yet")
+    outcome = Outcome(1, "nothing was sent")
     try:
-        # First, so that nothing is sent if this fails, and that a run that is killed does
-        # not leave the response of an earlier one.
-        store_response(inputs, outcome)
-        inputs.record.parent.mkdir(parents=True, exist_ok=True)
-
         outcome = force_sync(inputs, sync)
         truth = sync.truth  # once, since an abandoned try may still change it
         ended_at = datetime.now(timezone.utc)
-
         store_response(inputs, outcome)
         if truth != NOT_STARTED:
             store_record(inputs, ended_at)
@@ -278,12 +272,18 @@ def store_record(inputs: Inputs, ended_at: datetime) -> None:
 
 
 def force_sync(inputs: Inputs, sync: Sync) -> Outcome:
-    """Force the sync; return what came of it until it, time or a signal ended that."""
+    """Force the sync; return what came of it until it, time or a signal ended that.
+
+    Raises OSError, before anything is sent, if the artifacts cannot be written.
+    """
     try:
         # Without a handler, SIGTERM does not even reach the first process of a container.
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, sync.stop)
+        # If this run is killed, the response of an earlier one must not be left.
+        store_response(inputs, Outcome(1, "no answer has come yet"))
+        inputs.record.parent.mkdir(parents=True, exist_ok=True)
         say(inputs, f"forcing a sync; the response goes to {inputs.response}")
         outcome = try_repeatedly(inputs, sync)
         sync.over = True
@@ -414,11 +414,10 @@ def fivetran_answer(status: int, body: bytes) -> dict[str, Any] | None:
 def broken(error: Exception, sent: bool) -> Outcome:
     """Return what came of a try that an error has ended."""
     cause: BaseException = error  # the innermost has the plainest words
-    while cause.__context__:
+    while cause.__context__ and (cause.__cause__ or not cause.__suppress_context__):
         cause = cause.__context__
-    # Of what goes wrong before the request is sent, only an OSError is sure not to quote
-    # the proxy's URL, which may hold a password.
-    words = str(cause) if sent or isinstance(cause, OSError) else ""
+    # Other errors than OSError may quote what was sent, or the proxy's URL.
+    words = hide(str(cause))[:1000] if isinstance(cause, OSError) else ""
     words = re.sub("//.*@", "//***@", words) or type(cause).__name__
     reason = no_answer(sent, words)
     if sent:

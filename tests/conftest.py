@@ -153,10 +153,19 @@ class Runner:
     def until_first_wait(self, number):
         """Run the script until it waits for its second try, then send it a signal."""
         process = self.start()
-        said = process.stdout.readline() + process.stdout.readline()
+        said = self.read_line(process) + self.read_line(process)
         assert "Trying again in " in said
         process.send_signal(number)
         return self.finish(process, said)
+
+    def read_line(self, process):
+        """Return the next line of a run, and leave what follows to communicate()."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = os.read(process.stdout.fileno(), 1)
+            assert byte, line
+            line += byte
+        return line.decode()
 
     def check_truth(self, run):
         """What the run says of the sync agrees with what the local Fivetran said."""

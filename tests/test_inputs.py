@@ -182,6 +182,7 @@ def test_help_has_words_for_every_flag_and_names_every_variable(help_text):
         # What pip leaves under umask 077 looks to others like an empty package.
         ("requests", None, "No module named 'requests.auth'"),
         ("requests.py", "raise OSError('torn')", "torn"),
+        ("requests.py", "raise AttributeError('torn')", "torn"),
     ],
 )
 def test_requests_that_cannot_be_imported_is_told_in_one_line(
