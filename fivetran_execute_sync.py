@@ -62,7 +62,7 @@ HEADERS = {
 CONNECT_SECONDS = 10  # for each address
 WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
 RETRIED = {429, *range(500, 600)}  # HTTP statuses that another try may mend
-RESPONSE_BYTES = 64 * 1024  # at most; Fivetran's response has 150
+RESPONSE_BYTES = 64 * 1024  # at most; Fivetran's own is about 150
 
 # What can be true of the sync. Each completes the sentence "The sync …".
 NOT_STARTED = "was not started"
@@ -93,7 +93,7 @@ exit codes:
   2    an input is missing or wrong
   130  ended by Ctrl-C (SIGINT)
   143  ended by SIGTERM
-  200  API key or secret refused (HTTP 401, 403)
+  200  API key or secret refused, or its role (HTTP 401, 403)
   201  refused for another reason (other HTTP 4xx)
   203  conflict with a running sync (HTTP 409)
   204  unknown connector (HTTP 404)
@@ -134,7 +134,7 @@ class Stopped(BaseException):
 class Sync:
     """What is known of the sync; also the body of the request, to see when it is sent.
 
-    requests asks for the body when the connection stands and the headers are out. Until
+    requests asks for the body once the connection is up and the headers are sent. Until
     then Fivetran cannot have started anything; from then on it may have.
     """
 
@@ -156,7 +156,7 @@ class Sync:
         yield FORCE
 
     def stop(self, number: int, frame: object) -> None:
-        """End the run, as the handler of a signal; raise Stopped, but only once."""
+        """Handle a signal: raise Stopped, once, and not when the sync was started."""
         if not self.over and self.truth != STARTED:
             self.over = True
             reason = f"ended by {signal.Signals(number).name}"
@@ -168,7 +168,7 @@ def main() -> int:
     """Force the sync, keep a record, say what came of it; return the exit code."""
     inputs = read_inputs(sys.argv[1:], os.environ)
     sync = Sync()
-    truth = NOT_STARTED
+    truth = NOT_STARTED  # unless force_sync() gets as far as sending
     outcome = Outcome(1, "nothing was sent")
     try:
         outcome = force_sync(inputs, sync)
@@ -251,7 +251,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def seconds(text: str) -> float:
-    """Return the value of --timeout; raise what argparse tells if it cannot be one."""
+    """Return the value of --timeout; raise an error for argparse to tell."""
     value = float(text)
     if 0 < value < threading.TIMEOUT_MAX:
         return value
@@ -272,12 +272,12 @@ def store_record(inputs: Inputs, ended_at: datetime) -> None:
 
 
 def force_sync(inputs: Inputs, sync: Sync) -> Outcome:
-    """Force the sync; return what came of it until it, time or a signal ended that.
+    """Force the sync; return what came of it, by an answer, the timeout or a signal.
 
     Raises OSError, before anything is sent, if the artifacts cannot be written.
     """
     try:
-        # Without a handler, SIGTERM does not even reach the first process of a container.
+        # The first process of a container gets no SIGTERM unless it has a handler.
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, sync.stop)
@@ -360,7 +360,7 @@ def post(inputs: Inputs, sync: Sync) -> Outcome:
             body += piece
             if len(body) > RESPONSE_BYTES:
                 break
-    except Exception as error:  # noqa: BLE001 - they are of many libraries
+    except Exception as error:  # noqa: BLE001 - many libraries can raise it
         return broken(error, sync.sent)
     return judge(response.status_code, response.headers, body)
 
@@ -395,13 +395,13 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     exit_code, advice = 249, "See status.fivetran.com, then run this again."
     refused = 400 <= status < 500
     if refused:
-        other = (201, "Mend what it names, or get a newer version of this script.")
+        other = (201, "Fix what it names, or get a newer version of this script.")
         exit_code, advice = REFUSALS.get(status, other)
     return Outcome(exit_code, reason, advice, text, refused, retry, retry_after)
 
 
 def fivetran_answer(status: int, body: bytes) -> dict[str, Any] | None:
-    """Return an answer of Fivetran's, which is a JSON object with a code, else None."""
+    """Return an answer of Fivetran's: a JSON object with a code, and no redirect."""
     if 300 <= status < 400 or len(body) > RESPONSE_BYTES:
         return None
     with suppress(ValueError, RecursionError):

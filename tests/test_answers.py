@@ -30,14 +30,14 @@ def test_2xx_with_success_is_the_only_answer_that_starts_a_sync(status):
 @pytest.mark.parametrize(
     ("status", "exit_code", "advice"),
     [
-        (400, 201, "Mend what it names, or get a newer version of this script."),
+        (400, 201, "Fix what it names, or get a newer version of this script."),
         (401, 200, "Check the API key and secret."),
         (403, 200, "Give the API key a role that may sync this connector."),
         (404, 204, "Copy the connector ID from its Setup tab in Fivetran."),
-        (408, 201, "Mend what it names, or get a newer version of this script."),
+        (408, 201, "Fix what it names, or get a newer version of this script."),
         (409, 203, "Wait until the current sync has ended, then run this again."),
         (429, 249, "the account has used up its requests for this hour."),
-        (499, 201, "Mend what it names, or get a newer version of this script."),
+        (499, 201, "Fix what it names, or get a newer version of this script."),
     ],
 )
 def test_4xx_of_fivetran_is_a_refusal(status, exit_code, advice):
