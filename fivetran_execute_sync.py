@@ -330,7 +330,6 @@ def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Outcome | None:
     thread.start()
     thread.join(max(0, deadline - time.monotonic()))
     if thread.is_alive():
-        sync.over = True
         return None
     (outcome,) = outcomes
     if outcome.exit_code == 0:

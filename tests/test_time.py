@@ -57,11 +57,11 @@ def test_ctrl_c_ends_what_no_signal_interrupts(run, endless_file):
     [("answer", "no complete answer from"), ("handshake", "no connection to")],
 )
 def test_time_that_is_over_is_told_with_the_try_before(run, fivetran, stage, missing):
-    # Less time than the wait and the ten seconds for a connection together.
-    fivetran.faults.extend([page(503, headers={"Retry-After": "2"}), stall(stage)])
-    result = run("--timeout=8")
+    fivetran.faults.extend([page(503, headers={"Retry-After": "5"}), stall(stage)])
+    result = run("--timeout=10")
+    assert time.monotonic() - fivetran.requests[0].at < 14  # of both tries and the wait
     through = "api.fivetran.com, through the proxy in HTTPS_PROXY or ALL_PROXY"
-    assert f": {missing} {through}: not within 8 s, after HTTP 503, " in result.last
+    assert f": {missing} {through}: not within 10 s, after HTTP 503, " in result.last
     assert (result.code, result.truth) == (249, MAYBE)
 
 
