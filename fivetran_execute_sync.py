@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
+# For "uv run" (PEP 723):
 # /// script
 # requires-python = ">=3.9"
 # dependencies = ["requests>=2.32.4,<3"]
 # ///
-"""Force a sync of a Fivetran connector, and keep a record of it.
+"""Force a sync of a Fivetran connector, without waiting for it to finish.
 
-A running sync is stopped and started again. The script does not wait for the sync
-to finish.
+If a sync is already running, Fivetran stops it and starts a new one. The response and a
+record of the sync are stored in the files that Shipyard's Execute Sync blueprint uses;
+Shipyard is not needed.
 
-in a shell, with the API key and secret in the environment:
+in a shell, with FIVETRAN_API_KEY and FIVETRAN_API_SECRET in the environment:
   .venv/bin/python fivetran_execute_sync.py --connector-id speak_inexpensive
 
-in cron, with all three inputs exported by ~/.fivetran:
-  15 * * * * cd ~/fivetran-execute-sync && . ~/.fivetran && .venv/bin/python fivetran_execute_sync.py >> ~/fivetran.log
+in cron, with FIVETRAN_CONNECTOR_ID too, all three exported by ~/.fivetran (mode 600):
+  15 * * * * (cd ~/fivetran-execute-sync && . ~/.fivetran && .venv/bin/python fivetran_execute_sync.py) >> ~/fivetran.log 2>&1 || tail -n 1 ~/fivetran.log
+This logs everything, and cron mails the last line of a run that failed.
 """
 
 from __future__ import annotations
@@ -34,156 +37,155 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from http import HTTPStatus
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TextIO
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-gc.disable()  # which saves a tenth of the CPU time of so short a run
-warnings.simplefilter("ignore")  # libraries warn on stderr, which cron would mail
+gc.disable()  # saves about 5 % of the CPU time, most of which is importing
+warnings.simplefilter("ignore")  # libraries' warnings would clutter the log
 try:
     import requests
     from requests.auth import HTTPBasicAuth
-    from requests.utils import get_environ_proxies, select_proxy
-except Exception as error:  # noqa: BLE001 - missing, unreadable or broken
-    install = f"{sys.executable} -m pip install requests"
-    sys.exit(f"requests cannot be imported: {error}. Try: {install}")
+except Exception as error:  # noqa: BLE001 - a damaged installation can raise anything
+    problem = f"requests cannot be imported by {sys.executable}: {error}."
+    if isinstance(error, ModuleNotFoundError):
+        problem += " Use .venv/bin/python, set up as in the README."
+    sys.exit(f"The sync was not started. {problem}")
 
-VERSION = "fivetran-execute-sync/1.0.0"
+USER_AGENT = "fivetran-execute-sync/1.0.0"
 
+# The request. Fivetran now calls a connector a connection.
 # fivetran.com/docs/developer-resources/rest-api/api-reference/connections/sync-connection
 HOST = "api.fivetran.com"
-URL = "https://" + HOST + "/v1/connections/{connector_id}/sync"
-FORCE = b'{"force": true}'
+BODY = b'{"force": true}'  # to stop a running sync, instead of leaving it alone
 HEADERS = {
     "Accept": "application/json;version=2",
     "Content-Type": "application/json",
-    "User-Agent": VERSION,
+    "User-Agent": USER_AGENT,
 }
 
-CONNECT_SECONDS = 10  # for each address
-WAITS_SECONDS = (1, 2, 4)  # before another try, give or take a quarter
-RETRIED = {429, *range(500, 600)}  # HTTP statuses that another try may mend
-RESPONSE_BYTES = 64 * 1024  # at most; Fivetran's own is about 150
+CONNECT_SECONDS = 10  # for each IP address, as urllib3 tries them one by one
+# The waits between tries, plus or minus 25 %, unless an answer asks for another wait.
+WAITS_SECONDS = (1, 2, 4)
+SHORTEST_TRY_SECONDS = 5  # with less time left, there is no point in another try
+MAX_RESPONSE_BYTES = 64 * 1024  # a real response has about 150 bytes
 
-# What can be true of the sync. Each completes the sentence "The sync …".
-NOT_STARTED = "was not started"
-MAYBE_STARTED = "may have been started"
-STARTED = "was started"
+# What is known about the sync, as the last line says it.
+STARTED = "The sync was started."
+MAYBE_STARTED = "The sync may have been started."
+NOT_STARTED = "The sync was not started."
 
-# How Fivetran refuses: HTTP status, exit code, advice.
+# Exit codes from 200 to 249 are those of Shipyard's blueprints
+# (github.com/shipyardapp/shipyard-blueprints). The script itself tries again before it
+# exits with TRY_AGAIN, if there is time. Forcing a sync twice only restarts it.
+LOCAL_FAULT = 1
+TRY_AGAIN = 249
+
+# The exit code and the advice for each way in which Fivetran refuses a sync.
 # fivetran.com/docs/rest-api/getting-started/api-response-codes
-REFUSALS = {
-    401: (200, "Check the API key and secret."),
-    403: (200, "Give the API key a role that may sync this connector."),
-    404: (204, "Copy the connector ID from its Setup tab in Fivetran."),
-    409: (203, "Wait until the current sync has ended, then run this again."),
-    429: (249, "Try again later: the account has used up its requests for this hour."),
+REFUSALS: dict[int, tuple[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: (200, "Check the API key and secret."),
+    HTTPStatus.FORBIDDEN: (200, "Give the API key permission to sync this connector."),
+    HTTPStatus.NOT_FOUND: (204, "Check the connector ID on the connector's Setup tab."),
+    # Fivetran documents this answer, although "force" asks it to stop a running sync.
+    HTTPStatus.CONFLICT: (203, "Run this again when the current sync has ended."),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        TRY_AGAIN,
+        "Run this again later: the account has reached a request limit.",
+    ),
 }
+OTHER_4XX = (201, "Fix what the message names, or get a newer version of this script.")
 
 EPILOG = """
-Other users see arguments in ps: the environment is safer for the API key and secret.
-HTTPS_PROXY, ALL_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE are honored.
+Other users can see arguments in ps; the environment is safer for the key and secret.
+HTTPS_PROXY, ALL_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE are used if they are set.
 
-artifacts, under SHIPYARD_ARTIFACTS_DIRECTORY or else shipyard-artifacts:
+artifacts, in the folder SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifacts):
   fivetran-blueprints/responses/sync_{connector_id}_response.json
-  fivetran-blueprints/variables/[{SHIPYARD_LOG_ID}_]force_sync.pickle
+  fivetran-blueprints/variables/force_sync.pickle
+    (with SHIPYARD_LOG_ID set, {SHIPYARD_LOG_ID}_force_sync.pickle)
 
 exit codes:
-  0    Fivetran accepted the sync
-  1    an artifact, a network setting or requests is at fault: see the last line
+  0    the sync was started
+  1    an artifact cannot be written (whatever the answer), or a network setting or
+       the requests library is at fault
   2    an input is missing or wrong
   130  ended by Ctrl-C (SIGINT)
   143  ended by SIGTERM
-  200  API key or secret refused, or its role (HTTP 401, 403)
+  200  API key, API secret or permission refused (HTTP 401, 403)
   201  refused for another reason (other HTTP 4xx)
   203  conflict with a running sync (HTTP 409)
   204  unknown connector (HTTP 404)
-  249  no answer from Fivetran, rate limit or outage: try again later
+  249  rate limit, outage, or no usable answer from Fivetran: try again later
 """
-
-# What hide() hides. The longest comes first, since it may contain another.
-SECRETS: list[str] = []
 
 
 class Inputs(NamedTuple):
-    """What the user wants, checked."""
+    """What the user wants; read_inputs() has checked it."""
 
-    api_key: str
-    api_secret: str
+    auth: HTTPBasicAuth
     connector_id: str
     timeout: float  # seconds
-    response: Path  # artifact
-    record: Path  # artifact
+    response_file: Path
+    record_file: Path
+    secrets: list[str]  # what must not be shown
 
 
 class Outcome(NamedTuple):
-    """What came of a try, or of the whole run."""
+    """How a try, or the whole run, ended."""
 
     exit_code: int
-    reason: str
-    advice: str = ""
-    response: str = ""  # JSON to be stored; empty where there is none
-    refused: bool = False  # by Fivetran itself: this try has started nothing
-    retry: bool = False
-    retry_after: float = 0  # seconds, where Fivetran asks for it
+    sync: str  # STARTED, MAYBE_STARTED or NOT_STARTED
+    reason: str  # without a full stop
+    advice: str = ""  # full sentences
+    to_store: str = ""  # the response as JSON; if empty, store() makes one
+    retry_after: float = 0  # seconds; 0 if Fivetran did not ask for a wait
 
 
-class Stopped(BaseException):
-    """A signal has ended the run; args[0] is the Outcome."""
+# Stored before the request, so that a killed run does not leave an older response.
+NO_ANSWER_YET = Outcome(TRY_AGAIN, NOT_STARTED, "No answer has come yet")
 
 
-class Sync:
-    """What is known of the sync; also the body of the request, to see when it is sent.
+class RequestBody:
+    """The body of the request, which notes when it is about to be sent.
 
-    requests asks for the body once the connection is up and the headers are sent. Until
-    then Fivetran cannot have started anything; from then on it may have.
+    urllib3 (1.26 and 2) asks for the body's pieces only after it has sent the headers.
+    Until then, Fivetran cannot have started anything: it needs the whole request.
     """
 
     def __init__(self) -> None:
-        self.truth = NOT_STARTED
-        self.sent = False  # by the present try
-        self.over = False  # from then on nothing is sent, and signals are ignored
+        # Guards the flags. The main thread takes it before it reads them, and keeps it,
+        # so that no flag can change and no other body can begin to be sent: the other
+        # thread waits for it until the process exits.
+        self.lock = threading.Lock()
+        self.sent = False  # or about to be, by the current try
+        self.maybe_started = False  # by a try that has ended
 
     def __len__(self) -> int:
-        return len(FORCE)
+        return len(BODY)  # requests makes it the Content-Length
 
     def __iter__(self) -> Iterator[bytes]:
-        # Called in the thread of a try, which sets `truth` before it reads `over`. The main
-        # thread does the reverse, so nothing is sent after it has read "was not started".
-        self.sent = True
-        self.truth = MAYBE_STARTED
-        if self.over:
-            raise OSError("the run is over")
-        yield FORCE
-
-    def stop(self, number: int, frame: object) -> None:
-        """Handle a signal: raise Stopped, once, and not when the sync was started."""
-        if not self.over and self.truth != STARTED:
-            self.over = True
-            reason = f"ended by {signal.Signals(number).name}"
-            advice = "Run this again if you still want the sync."
-            raise Stopped(Outcome(128 + number, reason, advice))
+        # A generator: nothing runs until the first piece is asked for.
+        with self.lock:
+            self.sent = True
+        yield BODY  # after releasing the lock, because sending can hang
 
 
 def main() -> int:
-    """Force the sync, keep a record, say what came of it; return the exit code."""
+    """Force a sync, store the artifacts, print the outcome; return the exit code."""
     inputs = read_inputs(sys.argv[1:], os.environ)
-    sync = Sync()
-    truth = NOT_STARTED  # unless force_sync() gets as far as sending
-    outcome = Outcome(1, "nothing was sent")
-    try:
-        outcome = force_sync(inputs, sync)
-        truth = sync.truth  # once, since an abandoned try may still change it
-        ended_at = datetime.now(timezone.utc)
-        store_response(inputs, outcome)
-        if truth != NOT_STARTED:
-            store_record(inputs, ended_at)
-    except OSError as error:
-        reason = f"an artifact cannot be written: {error} ({outcome.reason})"
-        advice = "Make room and check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
-        outcome = outcome._replace(exit_code=1, reason=reason, advice=advice)
+    # force_sync() takes the first outcome, perhaps of a signal; later ones are ignored.
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    listen_for_signals(outcomes)
 
-    reason = outcome.reason.rstrip(".")
-    verdict = f"{reason}. The sync {truth}. {outcome.advice}".rstrip()
+    outcome = store(inputs, NO_ANSWER_YET)
+    if outcome is NO_ANSWER_YET:  # store() returns another one if it fails
+        say(inputs, f"Forcing a sync. The response goes to {inputs.response_file}")
+        outcome = store(inputs, force_sync(inputs, outcomes))
+
+    verdict = f"{outcome.sync} {outcome.reason}. {outcome.advice}".rstrip()
     say(inputs, verdict, sys.stderr if outcome.exit_code else sys.stdout)
     return outcome.exit_code
 
@@ -191,9 +193,10 @@ def main() -> int:
 def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inputs:
     """Return the inputs; exit with code 2 if one is missing or wrong."""
     parser = argument_parser()
+    # parse_args() would quote unknown arguments.
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.error("unrecognized argument (not shown: it may be a secret)")
+        parser.error("unrecognized argument (not shown, since it may be a secret)")
 
     def value(variable: str, argument: str = "") -> str:
         return argument.strip() or environment.get(variable, "").strip()
@@ -203,32 +206,50 @@ def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inp
     connector_id = value("FIVETRAN_CONNECTOR_ID", given.connector_id)
     log_id = value("SHIPYARD_LOG_ID")
     folder = value("SHIPYARD_ARTIFACTS_DIRECTORY") or "shipyard-artifacts"
-    # As it is sent in the header.
-    token = base64.b64encode(os.fsencode(f"{api_key}:{api_secret}")).decode()
-    SECRETS[:] = sorted((api_key, api_secret, token), key=len, reverse=True)
 
     needed = {
         "--api-key or FIVETRAN_API_KEY": api_key,
         "--api-secret or FIVETRAN_API_SECRET": api_secret,
         "--connector-id or FIVETRAN_CONNECTOR_ID": connector_id,
     }
-    missing = [name for name in needed if not needed[name]]
+    missing = [name for name, text in needed.items() if not text]
     if missing:
         parser.error(f"missing {', '.join(missing)}")
-    for name, text in {"connector ID": connector_id, "SHIPYARD_LOG_ID": log_id}.items():
-        text = hide(text)  # which makes *** of a secret in the wrong place
-        if not re.fullmatch("[A-Za-z0-9_-]*", text):
-            parser.error(f"invalid {name} {text!r}: use letters, digits, _ and -")
+    secrets = list_secrets(api_key, api_secret)
+    check_id(parser, "connector ID", connector_id, secrets)
+    check_id(parser, "SHIPYARD_LOG_ID", log_id, secrets)
 
     artifacts = Path(folder, "fivetran-blueprints")
-    response = artifacts / "responses" / f"sync_{connector_id}_response.json"
     prefix = f"{log_id}_" if log_id else ""
-    record = artifacts / "variables" / f"{prefix}force_sync.pickle"
-    return Inputs(api_key, api_secret, connector_id, given.timeout, response, record)
+    return Inputs(
+        # As the original bytes: requests would encode text in Latin-1.
+        auth=HTTPBasicAuth(os.fsencode(api_key), os.fsencode(api_secret)),
+        connector_id=connector_id,
+        timeout=given.timeout,
+        response_file=artifacts / "responses" / f"sync_{connector_id}_response.json",
+        record_file=artifacts / "variables" / f"{prefix}force_sync.pickle",
+        secrets=secrets,
+    )
+
+
+def check_id(
+    parser: argparse.ArgumentParser, name: str, text: str, secrets: Sequence[str]
+) -> None:
+    """Exit with code 2 unless the text is empty or can be an ID."""
+    shown = hide(text, secrets)  # a secret pasted by mistake becomes ***, no valid ID
+    if not re.fullmatch("[A-Za-z0-9_-]*", shown):
+        parser.error(f"invalid {name} {shown!r}: use letters, digits, _ and -")
+
+
+def list_secrets(api_key: str, api_secret: str) -> list[str]:
+    """Return what must not be shown, long ones first as they may contain short ones."""
+    # As in the Authorization header:
+    encoded = base64.b64encode(os.fsencode(f"{api_key}:{api_secret}")).decode()
+    return sorted((api_key, api_secret, encoded), key=len, reverse=True)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Return the parser; what is not given is left empty."""
+    """Return the parser; text arguments that are not given will be empty."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=EPILOG,
@@ -242,232 +263,309 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=seconds,
+        type=timeout_seconds,
         default=120,
-        help="limit for the network, with all tries and waits; default: 120",
+        help="limit for all tries and the waits between them; default: %(default)s",
     )
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action="version", version=USER_AGENT)
     return parser
 
 
-def seconds(text: str) -> float:
-    """Return the value of --timeout; raise an error for argparse to tell."""
-    value = float(text)
-    if 0 < value < threading.TIMEOUT_MAX:
-        return value
-    raise argparse.ArgumentTypeError(f"{text} is out of range")
+def timeout_seconds(text: str) -> float:
+    """Return the value of --timeout; do not quote a wrong one: it may be a secret."""
+    with suppress(ValueError):
+        if 0 < float(text) < threading.TIMEOUT_MAX:  # the most that waiting accepts
+            return float(text)
+    raise argparse.ArgumentTypeError("not a usable number of seconds")
 
 
-def store_response(inputs: Inputs, outcome: Outcome) -> None:
-    """Store the response, or an object of its shape that says why there is none."""
-    no_response = {"code": "NoResponse", "message": outcome.reason}
-    response = outcome.response or json.dumps(no_response)
-    replace_file(inputs.response, hide(response).encode())
+def listen_for_signals(outcomes: SimpleQueue[Outcome]) -> None:
+    """Let SIGINT and SIGTERM end the run with an outcome of their own."""
+    if not hasattr(signal, "sigwait"):
+        return  # on Windows, Ctrl-C ends the script as it ends any other
+    # What the parent process ignores stays ignored, as for a background job.
+    both = (signal.SIGINT, signal.SIGTERM)
+    numbers = [number for number in both if signal.getsignal(number) != signal.SIG_IGN]
+
+    def listen() -> None:
+        number = signal.sigwait(numbers)
+        reason = f"Ended by {signal.Signals(number).name}"
+        advice = "Run this again if you still want the sync."
+        # force_sync() corrects NOT_STARTED if need be.
+        outcomes.put(Outcome(128 + number, NOT_STARTED, reason, advice))
+
+    # All threads block the signals, so that sigwait() gets them. A handler would run
+    # too late if a signal came just before get() waits: it would not end the wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    if numbers:
+        threading.Thread(target=listen, daemon=True).start()
 
 
-def store_record(inputs: Inputs, ended_at: datetime) -> None:
-    """Store connector ID and time, as Shipyard's Check Sync Status loads them."""
-    record = [inputs.connector_id, ended_at]  # protocol 3 is for any Python 3
-    replace_file(inputs.record, pickle.dumps(record, protocol=3))
+def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
+    """Return the first outcome: that of the tries, of a signal or of the timeout.
 
-
-def force_sync(inputs: Inputs, sync: Sync) -> Outcome:
-    """Force the sync; return what came of it, by an answer, the timeout or a signal.
-
-    Raises OSError, before anything is sent, if the artifacts cannot be written.
+    The tries are made in a thread that can be left behind, because the timeout of
+    requests does not limit a name lookup that hangs, and each byte of an answer that
+    trickles in restarts that timeout (psf/requests#1928, #3099).
     """
+    body = RequestBody()
+
+    def make_tries() -> None:
+        outcomes.put(try_repeatedly(inputs, body))
+
+    threading.Thread(target=make_tries, daemon=True).start()
     try:
-        # The first process of a container gets no SIGTERM unless it has a handler.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, sync.stop)
-        # If this run is killed, the response of an earlier one must not be left.
-        store_response(inputs, Outcome(1, "no answer has come yet"))
-        inputs.record.parent.mkdir(parents=True, exist_ok=True)
-        say(inputs, f"forcing a sync; the response goes to {inputs.response}")
-        outcome = try_repeatedly(inputs, sync)
-        sync.over = True
-    except Stopped as stopped:
-        outcome = stopped.args[0]
+        outcome = outcomes.get(timeout=inputs.timeout)
+    except Empty:
+        outcome = NO_ANSWER_YET  # judged below, when nothing can change any more
+    body.lock.acquire()  # for good: see RequestBody
+    if outcome is NO_ANSWER_YET:
+        error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
+        outcome = judge_error(error, body.sent, inputs.secrets)
+    if outcome.sync == NOT_STARTED and (body.sent or body.maybe_started):
+        outcome = outcome._replace(sync=MAYBE_STARTED)
     return outcome
 
 
-def try_repeatedly(inputs: Inputs, sync: Sync) -> Outcome:
-    """Send the request, up to four times; return what came of it in the end."""
+def try_repeatedly(inputs: Inputs, body: RequestBody) -> Outcome:
+    """Call the API, and again after each wait if that may help; return the outcome."""
     deadline = time.monotonic() + inputs.timeout
-    waits = iter(WAITS_SECONDS)
-    history = ""
-    while True:
-        outcome = try_once(inputs, sync, deadline)
-        if outcome is None:
-            reason = no_answer(sync.sent, f"not within {inputs.timeout:g} s{history}")
-            return Outcome(249, reason, "Run this again, or with a longer --timeout.")
-        usual_wait = next(waits, None)
-        if not outcome.retry or usual_wait is None:
+    for usual_wait in WAITS_SECONDS:
+        outcome = try_once(inputs, body)
+        if outcome.exit_code != TRY_AGAIN:
             return outcome
         wait = outcome.retry_after or usual_wait * random.uniform(0.75, 1.25)
-        if time.monotonic() + wait >= deadline:
-            reason = f"{outcome.reason}; too little time is left to wait {wait:.0f} s"
+        if time.monotonic() + wait + SHORTEST_TRY_SECONDS > deadline:
+            reason = f"{outcome.reason}; too little time is left to wait {wait:.1f} s"
             return outcome._replace(reason=reason)
         say(inputs, f"{outcome.reason}. Trying again in {wait:.1f} s")
         time.sleep(wait)
-        history = f", after {outcome.reason}"
+    return try_once(inputs, body)  # after the last wait
 
 
-def try_once(inputs: Inputs, sync: Sync, deadline: float) -> Outcome | None:
-    """Send the request once; return what came of it, None if nothing has in time.
-
-    The thread can be left behind. Nothing else bounds a name look-up that hangs, or an
-    answer that trickles in: each byte starts the timeout of requests anew
-    (psf/requests#1928, #3099).
-    """
-    before = sync.truth
-    sync.sent = False
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(
-        target=lambda: outcomes.append(post(inputs, sync)), daemon=True
-    )
-    thread.start()
-    thread.join(max(0, deadline - time.monotonic()))
-    if thread.is_alive():
-        return None
-    (outcome,) = outcomes
-    if outcome.exit_code == 0:
-        sync.truth = STARTED
-    elif outcome.refused:
-        sync.truth = before  # this try has changed nothing
+def try_once(inputs: Inputs, body: RequestBody) -> Outcome:
+    """Call the API once; return the outcome, whatever goes wrong."""
+    try:
+        response = requests.post(
+            f"https://{HOST}/v1/connections/{inputs.connector_id}/sync",
+            data=body,
+            auth=inputs.auth,
+            headers=HEADERS,
+            timeout=(CONNECT_SECONDS, None),  # force_sync() limits the rest
+            allow_redirects=False,
+            stream=True,  # or requests would read an answer of any size
+        )
+        content = read_beginning(response)
+        status, headers = response.status_code, response.headers
+        outcome = judge_answer(status, headers, content, inputs.secrets)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes an outcome
+        outcome = judge_error(error, body.sent, inputs.secrets)
+    with body.lock:
+        body.sent = False
+        if outcome.sync != NOT_STARTED:
+            body.maybe_started = True
     return outcome
 
 
-def post(inputs: Inputs, sync: Sync) -> Outcome:
-    """Make the call to the API; return what came of it."""
-    # As bytes, since requests encodes text in Latin-1.
-    credentials = os.fsencode(inputs.api_key), os.fsencode(inputs.api_secret)
-    body = b""
-    try:
-        response = requests.post(
-            URL.format(connector_id=inputs.connector_id),
-            data=sync,
-            auth=HTTPBasicAuth(*credentials),
-            headers=HEADERS,
-            timeout=(CONNECT_SECONDS, None),  # try_once() bounds the rest
-            allow_redirects=False,
-            stream=True,
-        )
-        # Small pieces, since urllib3 before 2.6 decompresses each as a whole.
-        for piece in response.iter_content(1024):
-            body += piece
-            if len(body) > RESPONSE_BYTES:
-                break
-    except Exception as error:  # noqa: BLE001 - many libraries can raise it
-        return broken(error, sync.sent)
-    return judge(response.status_code, response.headers, body)
+def read_beginning(response: requests.Response) -> bytes:
+    """Return the content of a response, up to MAX_RESPONSE_BYTES."""
+    content = b""
+    # Small pieces: urllib3 before 2.6 decompresses each at once (CVE-2025-66471).
+    for piece in response.iter_content(1024):
+        content += piece
+        if len(content) >= MAX_RESPONSE_BYTES:
+            break
+    return content[:MAX_RESPONSE_BYTES]
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """Return what an answer means."""
-    text = body.decode(errors="replace")
-    retry = status in RETRIED
-    asked_for = headers.get("Retry-After", "").strip()
-    retry_after = float(asked_for) if asked_for.isdecimal() else 0
-
-    answer = fivetran_answer(status, body)
+def judge_answer(
+    status: int, headers: Mapping[str, str], content: bytes, secrets: Sequence[str]
+) -> Outcome:
+    """Return the outcome of a try that was answered."""
+    text = hide(content.decode(errors="replace"), secrets)
+    retry_after = 0.0
+    seconds = headers.get("Retry-After", "").strip()
+    if seconds.isdecimal():  # it may also be a date, which is ignored
+        retry_after = min(float(seconds), threading.TIMEOUT_MAX)  # not shown as inf
+    answer = fivetran_answer(status, text)
     if answer is None:
-        page = hide(" ".join(text.split()))[:100] or "nothing"
-        reason = f"HTTP {status}, not an answer of Fivetran's API; it begins: {page}"
-        advice = "Look for a proxy, a firewall or a sign-in page in between."
-        if status >= 500:
-            advice = f"See status.fivetran.com. {advice}"
-        stored = {
-            "code": "InvalidResponse",
-            "message": reason,
-            "body": hide(text)[:4096],
-        }
-        outcome = Outcome(249, reason, advice, json.dumps(stored))
-        return outcome._replace(retry=retry, retry_after=retry_after)
+        return judge_foreign_answer(status, text, retry_after)
 
-    reason = hide(f"HTTP {status}, {answer['code']}: {answer.get('message')}")[:400]
-    if "X-Request-Id" in headers:
-        reason += hide(f" (request ID {headers['X-Request-Id']})")[:100]
+    reason = f"HTTP {status}, {answer['code']}"
+    message = answer.get("message")
+    if message and isinstance(message, str):
+        reason += f": {message}"
+    reason = shorten(hide(reason, secrets), 400)  # escapes are decoded by now
+    request_id = shorten(hide(headers.get("X-Request-Id", ""), secrets), 80)
+    if request_id:  # for Fivetran's support
+        reason += f" (request ID {request_id})"
+
     if 200 <= status < 300 and answer["code"] == "Success":
-        return Outcome(0, reason, response=text)
-    exit_code, advice = 249, "See status.fivetran.com, then run this again."
-    refused = 400 <= status < 500
-    if refused:
-        other = (201, "Fix what it names, or get a newer version of this script.")
-        exit_code, advice = REFUSALS.get(status, other)
-    return Outcome(exit_code, reason, advice, text, refused, retry, retry_after)
+        return Outcome(0, STARTED, reason, to_store=text)
+    if 400 <= status < 500:
+        exit_code, advice = REFUSALS.get(status, OTHER_4XX)
+        return Outcome(exit_code, NOT_STARTED, reason, advice, text, retry_after)
+    # An outage, or an unknown code. Fivetran's API may give up with a 500 while the
+    # operation goes on: docs/rest-api/troubleshooting/pause-connector-500-error.
+    advice = (
+        "Check status.fivetran.com, and whether the connector is syncing: "
+        "if it is, running this again restarts the sync."
+    )
+    return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice, text, retry_after)
 
 
-def fivetran_answer(status: int, body: bytes) -> dict[str, Any] | None:
-    """Return an answer of Fivetran's: a JSON object with a code, and no redirect."""
-    if 300 <= status < 400 or len(body) > RESPONSE_BYTES:
-        return None
-    with suppress(ValueError, RecursionError):
-        answer = json.loads(body.decode())
-        if isinstance(answer, dict) and isinstance(answer.get("code"), str):
-            return answer
+def fivetran_answer(status: int, text: str) -> dict[str, Any] | None:
+    """Return the answer if it has Fivetran's form, a JSON object with a code."""
+    if not 300 <= status < 400:  # the API does not redirect
+        with suppress(ValueError):
+            answer = json.loads(text)
+            if isinstance(answer, dict) and isinstance(answer.get("code"), str):
+                return answer
     return None
 
 
-def broken(error: Exception, sent: bool) -> Outcome:
-    """Return what came of a try that an error has ended."""
-    cause: BaseException = error  # the innermost has the plainest words
-    while cause.__context__ and (cause.__cause__ or not cause.__suppress_context__):
-        cause = cause.__context__
-    # Other errors than OSError may quote what was sent, or the proxy's URL.
-    words = hide(str(cause))[:1000] if isinstance(cause, OSError) else ""
-    words = re.sub("//.*@", "//***@", words) or type(cause).__name__
-    reason = no_answer(sent, words)
+def judge_foreign_answer(status: int, text: str, retry_after: float) -> Outcome:
+    """Return the outcome of a try that was answered by something other than Fivetran.
+
+    Whatever the status, the request may have reached Fivetran.
+    """
+    beginning = shorten(text, 100)
+    described = f"it begins: {beginning}" if beginning else "it is empty"
+    reason = f"HTTP {status}, not an answer from Fivetran's API; {described}"
+    advice = "Look for a proxy, a firewall or a sign-in page in the network."
+    if status >= 500:
+        advice = f"See status.fivetran.com. {advice}"
+    stored = {"code": "InvalidResponse", "message": reason, "body": text[:4096]}
+    response = json.dumps(stored)
+    return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice, response, retry_after)
+
+
+def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome:
+    """Return the outcome of a try that an error ended."""
+    original = original_error(error)
+    description = type(original).__name__
+    # Only an OSError, as requests raises, is quoted: others may tell what was sent.
+    # User and password of a proxy are hidden, even if they contain / or @.
+    if isinstance(original, OSError) and str(original):
+        description = re.sub("(?s)//.*@", "//***@", hide(str(original), secrets))
+    reason = f"No complete answer from {HOST}" if sent else f"No connection to {HOST}"
+    # Not getproxies() and proxy_bypass(): on a Mac, they may hang in a name lookup.
+    proxies = getproxies_environment()
+    if ("https" in proxies or "all" in proxies) and not proxy_bypass_environment(HOST):
+        reason += ", through the proxy in HTTPS_PROXY or ALL_PROXY"
+    reason = shorten(f"{reason}: {description}", 400)
+
     if sent:
         advice = "Run this again; at worst, that restarts the sync."
-        return Outcome(249, reason, advice, retry=True)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        advice = "Check REQUESTS_CA_BUNDLE and the clock of this machine."
-        return Outcome(1, reason, advice)
-    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
-        advice = "Check the network, and HTTPS_PROXY if it needs a proxy."
-        return Outcome(249, reason, advice, retry=True)
-    return Outcome(1, reason, "Check HTTPS_PROXY, ALL_PROXY and REQUESTS_CA_BUNDLE.")
+        return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice)
+    if is_permanent(error, original):
+        advice = "Check HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE and the clock."
+        return Outcome(LOCAL_FAULT, NOT_STARTED, reason, advice)
+    advice = "Check the network, and HTTPS_PROXY if it needs a proxy."
+    return Outcome(TRY_AGAIN, NOT_STARTED, reason, advice)
 
 
-def no_answer(sent: bool, cause: str) -> str:
-    """Return the reason of a try without an answer."""
-    missing = "complete answer from" if sent else "connection to"
-    proxy = select_proxy(URL, get_environ_proxies(URL))
-    through = ", through the proxy in HTTPS_PROXY or ALL_PROXY" if proxy else ""
-    return f"no {missing} {HOST}{through}: {hide(cause)[:300]}"
+def original_error(error: BaseException) -> BaseException:
+    """Return the error that led to this one, since it has the plainest words."""
+    # By __context__: the __cause__ of urllib3's MaxRetryError is a new error that leads
+    # no further. urllib3 1.26 hides an internal error with "raise ... from None".
+    from_none = error.__suppress_context__ and error.__cause__ is None
+    if error.__context__ is None or from_none:
+        return error
+    return original_error(error.__context__)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file, so that whoever reads it finds the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+def is_permanent(error: Exception, original: BaseException) -> bool:
+    """Return whether another try would fail to connect for the same reason."""
+    # A connection that just ends during the TLS handshake is a fault of the network.
+    if isinstance(original, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return False
+    # requests raises this for a CA bundle that cannot be read, too.
+    if isinstance(error, requests.exceptions.SSLError):
+        return True
+    # If TLS to a proxy fails, only the original error shows it.
+    if isinstance(original, ssl.SSLError):
+        return True
+    # http.client says this if a proxy refuses with 4xx. A wrong password that is sent
+    # several times may lock the proxy account.
+    if str(original).startswith("Tunnel connection failed: 4"):
+        return True
+    # Anything but a network error is most likely a setting that requests cannot use.
+    return not isinstance(error, (requests.ConnectionError, requests.Timeout))
+
+
+def store(inputs: Inputs, outcome: Outcome) -> Outcome:
+    """Store the artifacts; return the outcome, or a failure if that is impossible."""
+    record = b""  # empty: the previous one stays if no sync was started
+    if outcome.sync != NOT_STARTED:
+        # Shipyard's Check Sync Status looks for a sync that ended after this time.
+        # Taken after the answer, it is later than the end of a sync that was stopped.
+        # Any Python 3 can load protocol 3.
+        now = datetime.now(timezone.utc)
+        record = pickle.dumps((inputs.connector_id, now), protocol=3)
+    no_response = {"code": "NoResponse", "message": outcome.reason}
+    response = (outcome.to_store or json.dumps(no_response)).encode()
+
+    problems = []
+    artifacts = {inputs.record_file: record, inputs.response_file: response}
+    for file, content in artifacts.items():
+        try:
+            # Even with nothing to write: a folder that cannot be made shows early.
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if content:
+                replace_file(file, content)
+        except OSError as error:
+            problems.append(f"{file.name}: {error}")
+    if not problems:
+        return outcome
+    reason = f"An artifact cannot be written: {'; '.join(problems)}"
+    if outcome is not NO_ANSWER_YET:
+        reason += f" ({outcome.reason})"
+    advice = "Free disk space, check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
+    return outcome._replace(exit_code=LOCAL_FAULT, reason=reason, advice=advice)
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Replace a file, so that a reader finds the old or the new one, never a part."""
+    # Not by tempfile: only the owner could read the file, but others may have to.
+    draft = file.with_name(f".{file.name}.{os.urandom(8).hex()}")
     try:
         draft.write_bytes(content)
-        draft.replace(path)
+        draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def hide(text: str) -> str:
-    """Return a text without the secrets. All that is shown or stored goes through here."""
-    for secret in SECRETS:
-        if len(secret) > 5:  # else it is part of common words
+def hide(text: str, secrets: Sequence[str]) -> str:
+    """Return the text with *** in place of each secret."""
+    for secret in secrets:
+        if len(secret) > 5:  # a shorter one may be part of an ordinary word
             text = text.replace(secret, "***")
     return text
 
 
+def shorten(text: str, length: int) -> str:
+    """Return the beginning of a text, as one line without a final full stop.
+
+    Secrets must be hidden first, because a part of one would not be recognized.
+    """
+    return " ".join(text.split())[:length].rstrip(". ")
+
+
 def say(inputs: Inputs, text: str, stream: TextIO | None = None) -> None:
-    """Print a line with the UTC time, unless the stream is closed or full."""
+    """Print a line with the UTC time and the connector ID, by default on stdout."""
     now = datetime.now(timezone.utc)
-    line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {hide(text)}"
-    # In ASCII, whatever the text holds, and in one piece: other runs may share the stream.
+    text = hide(text, inputs.secrets)  # a mistaken path may be one
+    line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {text}"
+    # So that no answer can forge a line, all but printable ASCII is escaped.
     printable = line.encode("unicode_escape").decode()
+    # The newline is part of the text because "python -u" would write it separately, and
+    # another run may be writing to the same stream. A closed pipe or a full disk is no
+    # reason to stop.
     with suppress(OSError):
         print(f"{printable}\n", end="", file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    # At once: an abandoned try may hang for ever.
+    # sys.exit() would flush the streams again, and exit with 120 if that fails.
     os._exit(main())
