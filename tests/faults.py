@@ -10,14 +10,17 @@ from fake_fivetran import Fault, http_answer
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 SUCCESS = b'{"code": "Success", "message": "on its way"}'
-REFUSAL = b'{"code": "Refusal", "message": "What Fivetran says."}'
+REFUSAL = b'{"code": "Refusal", "message": "No, says Fivetran."}'
 HTML = b"<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
 
 
 def answer(status, headers=None, body=None):
     """Answer with this status, as Fivetran itself does."""
     body = body or (SUCCESS if status == 200 else REFUSAL)
-    return send(http_answer(status, body, headers), status)
+    sync = "started" if status == 200 else "unclear"
+    if 400 <= status < 500:
+        sync = "refused"
+    return send(http_answer(status, body, headers), sync=sync)
 
 
 def page(status, body=HTML, headers=None):
@@ -25,9 +28,15 @@ def page(status, body=HTML, headers=None):
     return send(http_answer(status, body, headers))
 
 
-def send(data, status=None, stage="answer"):
-    """Send these bytes and close the connection."""
-    return Fault(stage, lambda sock: sock.sendall(data), status)
+def send(data, stage="answer", sync="unclear"):
+    """Send these bytes, in place of a handshake once it has begun, and close."""
+
+    def act(sock):
+        if stage == "handshake":
+            sock.recv(65536)
+        sock.sendall(data)
+
+    return Fault(stage, act, sync)
 
 
 def close(stage):
@@ -47,24 +56,22 @@ def reset(stage):
     return Fault(stage, act)
 
 
-def stall(stage, begin=b"", then=lambda: None):
-    """Send a beginning, then nothing for as long as the client waits; call `then`."""
+def stall(stage):
+    """Send nothing for as long as the client waits."""
 
     def act(sock):
-        sock.sendall(begin)
-        then()
         while sock.recv(65536):
             pass
 
     return Fault(stage, act)
 
 
-def pour(begin, block, pause=0, count=600):
-    """Send a beginning, then a block many times, with a pause of seconds after each."""
+def pour(begin, block, pause=0):
+    """Send a beginning, then a block with a pause of seconds, until the client goes."""
 
     def act(sock):
         sock.sendall(begin)
-        for _ in range(count):
+        while True:
             sock.sendall(block)
             time.sleep(pause)
 
