@@ -1,4 +1,4 @@
-"""The commands in the README do what it says, and it agrees with the script."""
+"""The commands in the README do what it says; it, --help and the script agree."""
 
 import os
 import re
@@ -6,40 +6,28 @@ import shutil
 import stat
 import sys
 
+import harness
 import pytest
 import yaml
-from conftest import (
-    API_KEY,
-    API_SECRET,
-    CONNECTOR_ID,
-    EXIT_CODES,
-    INPUTS,
-    SCRIPT,
-    UNKNOWN_ID,
-    execute,
-)
 from fake_fivetran import Connection
+from harness import CONNECTOR_ID, EXIT_CODES, SCRIPT, UNKNOWN_ID, execute
+
+from fivetran_execute_sync import REFUSALS, argument_parser
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)\n```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^ *```(\w+)\n *(.*?)\n *```$", README, re.MULTILINE | re.DOTALL)
+HELP = argument_parser().format_help()
 REQUIREMENT = (ROOT / "requirements.txt").read_text().strip()
 DASH = shutil.which("dash") or "sh"  # the plainest shell there is
 PATH = {"PATH": os.environ["PATH"]}
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="takes curl")
 
 
 def block(part, language="sh"):
     """Return the only block of a language that has a part."""
     (found,) = (text for name, text in BLOCKS if name == language and part in text)
     return found
-
-
-def without_set_up(command):
-    """Return a command without the part that downloads."""
-    set_up = r"python3 -m venv \.venv && \.venv/bin/pip install -q [^&]* && "
-    short, count = re.subn(set_up, "", command)
-    assert count == 1
-    return short
 
 
 @pytest.fixture
@@ -55,106 +43,217 @@ def home(tmp_path):
     return clone.parent
 
 
-@pytest.fixture
-def dash(home):
+def dash(home, command, environment=PATH, **options):
     """Type a command into dash, in the clone."""
-
-    def dash(command, environment, **options):
-        environment = {**environment, "HOME": str(home)}
-        folder = home / "fivetran-execute-sync"
-        return execute([DASH, "-c", command], cwd=folder, env=environment, **options)
-
-    return dash
+    environment = {**environment, "HOME": str(home), "TMPDIR": str(home)}
+    folder = home / "fivetran-execute-sync"
+    return execute([DASH, "-c", command], cwd=folder, env=environment, **options)
 
 
 def test_no_command_goes_untested():
-    """Not run: git clone and uv run."""
+    """Not run: git clone."""
     languages = sorted(language for language, _ in BLOCKS)
-    assert languages == ["console", "crontab", "env", *["sh"] * 9, "yaml"]
+    assert languages == ["console", "crontab", "crontab", *["sh"] * 11, "yaml"]
 
 
-def test_trying_it_prints_the_sample(dash):
-    first = dash(without_set_up(block("trustme")), PATH)
-    second = dash(block("--api-secret wrong"), PATH)
-    assert (first.returncode, second.returncode) == (0, 200)
-    lines = [first.stdout.splitlines()[-1], second.stderr.splitlines()[-1]]
-    changing = r"\d{4}-\d\d-\S+Z|[0-9a-f]{32}"
-    sample = re.sub(changing, "", block("", "console")).splitlines()
-    assert [re.sub(changing, "", line) for line in lines] == sample
+def test_the_local_fivetran_gives_the_first_success_and_the_wrong_secret(home):
+    _, set_up, first = re.split(r"(.* trustme && )", block("trustme"))
+    assert set_up.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    process = dash(home, first)
+    assert (process.returncode, process.stdout.count("The sync was started.")) == (0, 1)
+    process = dash(home, block("--api-secret wrong"))
+    assert process.returncode == 200
+    assert "The sync was not started. HTTP 401, AuthFailed" in process.stderr
+    (shell,) = re.findall(r"`(\S+ tests/fake_fivetran.py sh)`", README)
+    typed = block("fivetran_execute_sync.py --connector-id s")
+    assert "The sync was started." in dash(home, shell, input=typed).stdout
 
 
-def test_a_run_in_a_shell(dash, run):
-    read = block("stty -echo")
-    command = block("fivetran_execute_sync.py --connector-id speak")
-    environment = {**run.environment, "FIVETRAN_API_KEY": "", "FIVETRAN_API_SECRET": ""}
-    typed = f"{API_KEY}\n{API_SECRET}\n"
-    process = dash(f"{read}\n{command}", environment, input=typed)
+def test_a_run_in_a_shell_ends_like_the_sample(home, script):
+    prompted, line = block("", "console").splitlines()
+    command = block("fivetran_execute_sync.py --connector-id s")
+    assert prompted == f"$ {command}"
+    empty = {"FIVETRAN_API_KEY": "", "FIVETRAN_API_SECRET": ""}
+    typed = f"{harness.API_KEY}\n{harness.API_SECRET}\n"
+    read = f"{block('stty -echo')}\n{command}"
+    process = dash(home, read, {**script.environment, **empty}, input=typed)
     assert process.returncode == 0  # though stty finds no terminal
     assert process.stdout.startswith("API key: \nAPI secret: \n20")
+    changing = r"\d{4}-\d\d-\S+Z|[0-9a-f]{32}"
+    last = process.stdout.splitlines()[-1]
+    assert re.sub(changing, "", last) == re.sub(changing, "", line)
 
 
-def set_up_cron(home, dash, run, secret):
-    """Do what the README says, and let the file name the way to the local Fivetran."""
-    (create,) = re.findall(r"`(\(umask .*?)`", README)
-    dash(create, PATH)
+# In cron ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cron(home, script):
+    """Do what the README says, then run a line of the crontab; return mail and log."""
+    (create,) = re.findall(r"`(touch ~/.fivetran && .*?)`", README)
+    dash(home, create)
     file = home / ".fivetran"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lines = block("export", "env")
-    lines = lines.replace("the API key", API_KEY).replace("the API secret", secret)
+    lines = block("='YOUR-KEY'").replace("YOUR-KEY", harness.API_KEY)
+    lines = lines.replace("YOUR-SECRET", harness.API_SECRET)
     for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE"):
         assert f"`{name}`" in README
-        lines += f"\nexport {name}='{run.environment[name]}'"
+        lines += f"\nexport {name}='{script.environment[name]}'"
     file.write_text(f"{lines}\n")
 
-
-def test_cron_mails_what_failed_and_logs_the_rest(home, dash, run):
-    line = block("* * * *", "crontab")
-    assert line in execute([*run.command, "--help"]).stdout
-    assert "%" not in line  # a line end to cron
-
-    def cron():
+    def run(line):
+        assert "%" not in line  # a line end to cron
+        command = line.replace("15 * * * * ", "")
         bare = ["env", "-i", f"HOME={home}", "PATH=/usr/bin:/bin", "/bin/sh", "-c"]
-        return execute([*bare, line.replace("15 * * * * ", "")], cwd=home)
+        process = execute([*bare, command], cwd=home)
+        (log,) = home.glob("*.log")
+        return process.stdout + process.stderr, log.read_text()
 
-    set_up_cron(home, dash, run, API_SECRET)
-    by_hand = dash(block("env -i"), PATH)
+    return run
+
+
+JOB = block("|| tail", "crontab")
+
+
+def test_a_job_that_succeeds_is_logged_and_sends_no_mail(cron, home):
+    assert JOB in HELP
+    by_hand = dash(home, block("env -i"))
     assert (by_hand.returncode, by_hand.stderr) == (0, "")
-    process = cron()
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
-    assert "The sync was started." in (home / "fivetran.log").read_text()
-    set_up_cron(home, dash, run, "something else")
-    process = cron()
-    assert (process.returncode, process.stdout) == (200, "")
-    assert "HTTP 401" in process.stderr
+    mail, log = cron(JOB)
+    assert mail == ""
+    assert log.splitlines()[-1].count("The sync was started.") == 1
 
 
-def test_many_connectors_each_get_a_record_and_the_wrong_line_is_named(
-    home, dash, run, fivetran
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("rm -r fivetran-execute-sync", "can't cd"),
+        ("rm .fivetran", "cannot open"),
+        ("rm -r fivetran-execute-sync/.venv", ".venv/bin/python: not found"),
+        ("sed -i s/aS3/wrong/ .fivetran", "The sync was not started. HTTP 401"),
+        ("sed -i s/export// .fivetran", "missing --api-key"),
+    ],
+)
+def test_whatever_fails_is_logged_and_mailed(cron, home, spoil, reason):
+    if os.readlink("/bin/sh") != "dash":  # other shells use other words
+        reason = ""
+    execute(["sh", "-c", spoil], cwd=home)
+    mail, log = cron(JOB)
+    assert reason in mail
+    assert mail in log
+    assert mail.count("\n") == 1
+
+
+def test_many_connectors_each_get_a_record_and_failures_alone_are_mailed(
+    home, cron, fivetran
 ):
+    clone = home / "fivetran-execute-sync"
+    listed = clone / "connectors.txt"
+    listed.write_text("not/an/ID")
+    in_a_shell, in_cron = block("xargs"), block("tee", "crontab")
+    assert dash(home, in_a_shell).returncode == 123
+    assert f"&& {in_a_shell})" in in_cron
     names = [f"connector_{number}" for number in range(9)]
     fivetran.connections = {name: Connection(name) for name in names}
-    listed = [*names[:6], "not/an/ID", "", UNKNOWN_ID, *names[6:]]
-    clone = home / "fivetran-execute-sync"
-    (clone / "connectors.txt").write_text("\r\n".join(listed))
-    process = dash(block("xargs"), run.environment)
-    assert process.returncode == 123
-    assert "'not/an/ID'" in process.stderr
-    assert UNKNOWN_ID in process.stderr
+    listed.write_text(
+        "\r\n".join([*names[:6], "not/an/ID", "", UNKNOWN_ID, *names[6:]])
+    )
+    mail, log = cron(in_cron)
     records = os.listdir(clone / "shipyard-artifacts/fivetran-blueprints/variables")
     assert sorted(records) == [f"{name}_force_sync.pickle" for name in names]
-    assert all(fivetran.connections[name].syncing for name in names)
+    assert all(connection.syncs for connection in fivetran.connections.values())
+    assert "'not/an/ID'" in mail
+    assert f"{UNKNOWN_ID}: The sync was not started. HTTP 404" in mail
+    assert "The sync was started." not in mail
+    assert set(mail.splitlines()) <= set(log.splitlines())
+    assert log.count("The sync was started.") == len(names)
 
 
-def test_the_vessel_holds_the_script_and_retries_what_another_try_may_mend(dash):
+# Fivetran itself -------------------------------------------------------------------------
+
+
+@needs_curl
+def test_the_schedule_is_set_to_manual_with_one_command(home, script, fivetran):
+    process = dash(home, block("PATCH"), script.environment)
+    assert '"code": "Success"' in process.stdout
+    assert fivetran.connections[CONNECTOR_ID].schedule_type == "manual"
+
+
+@needs_curl
+def test_how_it_ended_is_asked_with_one_command(home, script, fivetran):
+    connection = fivetran.connections[CONNECTOR_ID]
+    connection.start()
+    for seconds, state, at in ((9_999, "syncing", "null"), (0, "scheduled", '"20')):
+        connection.sync_seconds = seconds
+        said = dash(home, block("grep"), script.environment).stdout
+        assert f'"succeeded_at": {at}' in said
+        assert f'"failed_at": null\n"sync_state": "{state}"\n' in said
+    wrong = {**script.environment, "FIVETRAN_API_SECRET": "wrong"}
+    refusal = '"code": "AuthFailed"\n"message": "Invalid authorization credentials"\n'
+    assert dash(home, block("grep"), wrong).stdout == refusal
+
+
+# What it says ----------------------------------------------------------------------------
+
+
+def test_the_table_has_the_words_of_the_messages_that_other_tests_cause():
+    rows = re.findall(r"^\| (`.*`) \| \w", README, re.MULTILINE)
+    phrases = re.findall(r"`(.*?)`", " ".join(rows))
+    told = {int(phrase[5:]) for phrase in phrases if phrase.startswith("HTTP ")}
+    assert told == {*REFUSALS, 500}
+    others = set(ROOT.glob("tests/test_*.py")) - {ROOT / "tests/test_readme.py"}
+    tests = "".join(file.read_text() for file in others)
+    of_a_shell = {
+        ".venv/bin/python: not found",
+        "No such file",
+        "can't cd",
+        "cannot open",
+        "bad variable name",
+        "Unterminated quoted string",
+    }
+    of_old_python = {"future feature annotations is not defined"}
+    for phrase in set(phrases) - of_a_shell - of_old_python:
+        assert phrase in tests or phrase.startswith("HTTP ")
+
+
+def test_every_argument_variable_and_exit_code_is_named():
+    flags = re.findall(r"--[a-z-]+", argument_parser().format_usage())
+    for name in (*flags, *re.findall(r'"([A-Z]+_[A-Z_]+)"', SCRIPT.read_text())):
+        assert f"`{name}`" in README
+        assert name in HELP
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE)
+    assert [code for code, meaning in rows if "**try again" in meaning] == ["249"]
+    codes = re.findall(r"^  (\d+) ", HELP.partition("exit codes:\n")[2], re.MULTILINE)
+    assert (
+        {int(code) for code, _ in rows} == {int(code) for code in codes} == EXIT_CODES
+    )
+    assert {code for code, _ in REFUSALS.values()} < EXIT_CODES
+
+
+def test_help_shows_examples_options_with_words_artifacts_and_exit_codes():
+    process = execute([sys.executable, SCRIPT, "--help"])
+    assert (process.returncode, process.stderr) == (0, "")
+    parts = ("in a shell", "in cron", "\noption", "artifacts, ", "exit codes:")
+    places = [process.stdout.index(part) for part in parts]
+    assert places == sorted(places)
+    options = HELP.partition("\noption")[2].partition("\n\n")[0]
+    flags = re.findall(r"^  (?:-h, )?--[a-z-]+", options, re.MULTILINE)
+    explained = r"^  .*?--[a-z-]+(?: [A-Z_]+)?(?:\n  )?\s{2,}\w"
+    assert len(re.findall(explained, options, re.MULTILINE)) == len(flags)
+
+
+def test_the_vessel_holds_the_script_and_retries_what_another_try_may_mend(home):
     (indent,) = re.findall(r"`(sed .*?)`", README)
-    indented = dash(indent, PATH).stdout
+    indented = dash(home, indent).stdout
     vessel = block("vessels:", "yaml").replace("          THE SCRIPT\n", indented)
     (vessel,) = yaml.safe_load(vessel)["vessels"].values()
     source = vessel["source"]
     assert source["file"]["content"] == SCRIPT.read_text()
     package = {"name": "requests", "version": REQUIREMENT.removeprefix("requests")}
     assert source["packages"] == [package]
-    assert [variable["name"] for variable in source["environment"]] == list(INPUTS)
+    assert [variable["name"] for variable in source["environment"]] == list(
+        harness.INPUTS
+    )
     excluded = set()
     for text in vessel["guardrails"]["exclude_exit_code_ranges"]:
         first, last = text.split("-")
@@ -162,27 +261,7 @@ def test_the_vessel_holds_the_script_and_retries_what_another_try_may_mend(dash)
     assert EXIT_CODES - excluded == {0, 130, 143, 249}
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="takes curl")
-def test_how_it_ended_is_asked_with_one_command(dash, run, fivetran):
-    connection = fivetran.connections[CONNECTOR_ID]
-    connection.start()
-    for state, at in (("syncing", "null"), ("scheduled", '"20')):
-        lines = dash(block("curl"), run.environment).stdout.splitlines()
-        assert lines[0].startswith(f'"succeeded_at": {at}')
-        assert lines[1:] == ['"failed_at": null', f'"sync_state": "{state}"']
-        connection.finish()
-
-
-def test_exit_codes_are_all_listed():
-    rows = re.findall(r"^\| (\d+) \| .* \| ?(no|yes|) \|$", README, re.MULTILINE)
-    assert {int(code) for code, _ in rows} == EXIT_CODES
-    assert [code for code, helps in rows if helps == "yes"] == ["249"]
-
-
-def test_the_tests_are_what_ci_runs():
-    assert block("-m pytest") in (ROOT / ".ci" / "run").read_text()
-
-
-def test_the_script_names_the_requirement_that_is_installed():
-    """PEP 723: `uv run` reads it from the script."""
+def test_the_script_names_the_requirement_and_ci_the_command_of_the_readme():
+    """PEP 723: `uv run` reads the requirement from the script."""
     assert f'# dependencies = ["{REQUIREMENT}"]\n' in SCRIPT.read_text()
+    assert block("-m pytest") in (ROOT / ".ci" / "run").read_text()
