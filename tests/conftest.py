@@ -1,5 +1,6 @@
 """The fixtures; what they are made of is in harness.py."""
 
+import itertools
 import signal
 import tempfile
 from pathlib import Path
@@ -10,23 +11,24 @@ from fake_fivetran import FakeFivetran
 from harness import INPUTS, Script, in_own_mounts
 
 # Nothing is kept from one session to the next.
-hypothesis.settings.register_profile(
-    "quick", max_examples=100, deadline=None, database=None
-)
-hypothesis.settings.load_profile("quick")
+hypothesis.settings.register_profile("suite", deadline=None, database=None)
+hypothesis.settings.load_profile("suite")
 
 # `pytest &` may have been started with it ignored, and every run would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """Start the tests that wait longest first."""
-    items.sort(key=lambda item: "test_time" not in item.nodeid)
+    """Start the tests that wait long first, one in each pair that xdist hands out."""
+    long = [item for item in items if "test_time" in item.nodeid]
+    others = [item for item in items if item not in long]
+    pairs = itertools.zip_longest(long, others)
+    items[:] = [item for pair in pairs for item in pair if item]
 
 
 @pytest.fixture
 def tmp_path():
-    """In place of pytest's own, which keeps the folders of the last three sessions."""
+    """In place of pytest's own, which keeps folders of earlier sessions."""
     with tempfile.TemporaryDirectory(prefix="fivetran_test_") as folder:
         yield Path(folder)
 
@@ -45,15 +47,12 @@ def script(fivetran, tmp_path):
 
 @pytest.fixture
 def name_lookup(script, tmp_path):
-    """Let the script look up names in these files, and in no others."""
+    """Let the script look up names in these lines of /etc/hosts, and nowhere else."""
 
-    def replace(hosts="", resolv_conf=""):
+    def replace(hosts=""):
+        files = {"/etc/hosts": hosts, "/etc/nsswitch.conf": "hosts: files\n"}
         mounts = ""
-        for path, content in (
-            ("/etc/hosts", hosts),
-            ("/etc/resolv.conf", resolv_conf),
-            ("/etc/nsswitch.conf", f"hosts: files {'dns' if resolv_conf else ''}\n"),
-        ):
+        for path, content in files.items():
             other = tmp_path / path.replace("/", "_")
             other.write_text(content)
             mounts += f"mount --bind {other} {path} && "

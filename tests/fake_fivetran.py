@@ -69,26 +69,20 @@ class Connection:
     def start(self):
         self.syncs.append(datetime.now(timezone.utc))
 
-    @property
-    def ends(self):
-        """When each sync would succeed if nothing stopped it before."""
-        return [sync + timedelta(seconds=self.sync_seconds) for sync in self.syncs]
-
-    @property
-    def syncing(self):
-        return any(datetime.now(timezone.utc) < end for end in self.ends[-1:])
-
     def details(self):
-        stops = [*self.syncs[1:], datetime.now(timezone.utc)]
-        succeeded = [end for end, stop in zip(self.ends, stops) if end <= stop]
+        now = datetime.now(timezone.utc)
+        ends = [sync + timedelta(seconds=self.sync_seconds) for sync in self.syncs]
+        stops = [*self.syncs[1:], now]
+        succeeded = [end for end, stop in zip(ends, stops) if end <= stop]
         idle = "paused" if self.paused else "scheduled"
+        syncing = any(end > now for end in ends[-1:])
         return {
             "id": self.id,
             "succeeded_at": f"{succeeded[-1]:%FT%T.%fZ}" if succeeded else None,
             "failed_at": None,
             "paused": self.paused,
             "schedule_type": self.schedule_type,
-            "status": {"sync_state": "syncing" if self.syncing else idle},
+            "status": {"sync_state": "syncing" if syncing else idle},
         }
 
 
@@ -187,16 +181,15 @@ class FakeFivetran:
             return _refuse(404, message, "NotFound_Connection")
         try:
             body = json.loads(request.body or "{}")
-            valid = all(
-                json.dumps(v) in fields[name].split() for name, v in body.items()
-            )
+            wrong = [k for k, v in body.items() if json.dumps(v) not in fields[k]]
         except (ValueError, AttributeError, KeyError):
-            valid = False
-        if not valid or (method == "PATCH" and not body):
+            wrong = True
+        if wrong or (method == "PATCH" and not body):
             message = ", ".join(f"{name}: {values}" for name, values in fields.items())
             return _refuse(400, f"The local Fivetran takes {message}", "InvalidInput")
         if method == "POST":
-            if connection.syncing and not body.get("force"):
+            state = connection.details()["status"]["sync_state"]
+            if state == "syncing" and not body.get("force"):
                 return _refuse(409, "Sync is already in progress")
             connection.start()
             message = "Sync has been successfully triggered for connection with id"

@@ -80,26 +80,8 @@ class Run:
         return [float(wait) for wait in re.findall(r"again in (\d+\.\d) s", self.out)]
 
 
-class Process(subprocess.Popen):
-    """A run that goes on."""
-
-    client = ""  # the name by which the local Fivetran knows it
-    said = ""
-
-    def read_line(self):
-        """Wait for the next line of stdout, and leave what follows to finish()."""
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = os.read(self.stdout.fileno(), 1)
-            assert byte, line
-            line += byte
-        self.said += line.decode()
-        return line.decode()
-
-
 class Script:
-    """The script in a folder of its own, with nothing in its environment but what it is
-    given."""
+    """The script, in a folder and an environment of its own."""
 
     def __init__(self, fivetran, folder):
         self.fivetran = fivetran
@@ -118,26 +100,26 @@ class Script:
         changed = {**self.environment, **own_proxy, **variables}
         name = f"sync_{changed['FIVETRAN_CONNECTOR_ID']}_response.json"
         self.response_file = self.folder / ARTIFACTS / "responses" / name
-        process = Process(
+        process = subprocess.Popen(
             [*self.command, *arguments],
             cwd=self.folder,
             env={name: value for name, value in changed.items() if value is not None},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            text=True,
-            encoding="utf-8",
+            bufsize=0,  # a test may read lines, and leave what follows to finish()
         )
+        # The name by which the local Fivetran knows it.
         process.client = "" if "HTTPS_PROXY" in variables else client
         return process
 
     def finish(self, process):
         """Wait for the end of a run, check it, and return it."""
         try:
-            out, err = process.communicate(timeout=PATIENCE)
+            output = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
-        run = Run(self, process.returncode, process.said + out, err or "")
+        run = Run(self, process.returncode, *[part.decode() for part in output])
         print(run.code, run.out, run.err, sep="\n")  # shown if the test fails
         check_output(run)
         check_truth(run, self.requests_of(process))
@@ -212,8 +194,7 @@ def wait_until(condition):
 
 
 def in_own_mounts(shell_script, command):
-    """Return the command that runs another one after a shell script, as "$@", where the
-    mounts that the shell script makes are seen by nobody else."""
+    """Return the command for a shell script that can mount, and runs another as "$@"."""
     return ["unshare", "--mount", "sh", "-c", shell_script, "sh", *command]
 
 
