@@ -7,15 +7,15 @@
 """Force a sync of a Fivetran connector, without waiting for it to finish.
 
 If a sync is already running, Fivetran stops it and starts a new one. The response and a
-record of the sync are stored in the files that Shipyard's Execute Sync blueprint uses;
+record of the start are stored in the files that Shipyard's Execute Sync blueprint uses;
 Shipyard is not needed.
 
 in a shell, with FIVETRAN_API_KEY and FIVETRAN_API_SECRET in the environment:
   .venv/bin/python fivetran_execute_sync.py --connector-id speak_inexpensive
 
-in cron, with FIVETRAN_CONNECTOR_ID too, all three exported by ~/.fivetran (mode 600):
+in cron, with those two and FIVETRAN_CONNECTOR_ID exported by ~/.fivetran (mode 600):
   15 * * * * (cd ~/fivetran-execute-sync && . ~/.fivetran && .venv/bin/python fivetran_execute_sync.py) >> ~/fivetran.log 2>&1 || tail -n 1 ~/fivetran.log
-This logs everything, and cron mails the last line of a run that failed.
+Everything is logged. If a run fails, cron mails the last line of the log.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TextIO
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-gc.disable()  # saves about 5 % of the CPU time, most of which is importing
+gc.disable()  # a run this short needs no collection: saves about 5 % of its CPU time
 warnings.simplefilter("ignore")  # libraries' warnings would clutter the log
 try:
     import requests
@@ -66,20 +66,20 @@ HEADERS = {
     "User-Agent": USER_AGENT,
 }
 
-CONNECT_SECONDS = 10  # for each IP address, as urllib3 tries them one by one
-# The waits between tries, plus or minus 25 %, unless an answer asks for another wait.
+CONNECT_SECONDS = 10  # for each IP address: urllib3 tries one after another
+# Waits between tries, plus or minus 25 %; the answer's Retry-After replaces a wait.
 WAITS_SECONDS = (1, 2, 4)
 SHORTEST_TRY_SECONDS = 5  # with less time left, there is no point in another try
 MAX_RESPONSE_BYTES = 64 * 1024  # a real response has about 150 bytes
 
-# What is known about the sync, as the last line says it.
+# What is known about the sync: the beginning of the last line that a run prints.
 STARTED = "The sync was started."
 MAYBE_STARTED = "The sync may have been started."
 NOT_STARTED = "The sync was not started."
 
 # Exit codes from 200 to 249 are those of Shipyard's blueprints
-# (github.com/shipyardapp/shipyard-blueprints). The script itself tries again before it
-# exits with TRY_AGAIN, if there is time. Forcing a sync twice only restarts it.
+# (github.com/shipyardapp/shipyard-blueprints). Before it exits with TRY_AGAIN, the
+# script itself tries again if there is time. That is safe: it only restarts the sync.
 LOCAL_FAULT = 1
 TRY_AGAIN = 249
 
@@ -89,7 +89,7 @@ REFUSALS: dict[int, tuple[int, str]] = {
     HTTPStatus.UNAUTHORIZED: (200, "Check the API key and secret."),
     HTTPStatus.FORBIDDEN: (200, "Give the API key permission to sync this connector."),
     HTTPStatus.NOT_FOUND: (204, "Check the connector ID on the connector's Setup tab."),
-    # Fivetran documents this answer, although "force" asks it to stop a running sync.
+    # Not expected, as "force" stops a running sync, but Fivetran documents it.
     HTTPStatus.CONFLICT: (203, "Run this again when the current sync has ended."),
     HTTPStatus.TOO_MANY_REQUESTS: (
         TRY_AGAIN,
@@ -109,8 +109,8 @@ artifacts, in the folder SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifac
 
 exit codes:
   0    the sync was started
-  1    an artifact cannot be written (whatever the answer), or a network setting or
-       the requests library is at fault
+  1    an artifact cannot be written (even if the sync was started), or a network
+       setting or the requests library is at fault
   2    an input is missing or wrong
   130  ended by Ctrl-C (SIGINT)
   143  ended by SIGTERM
@@ -144,7 +144,8 @@ class Outcome(NamedTuple):
     retry_after: float = 0  # seconds; 0 if Fivetran did not ask for a wait
 
 
-# Stored before the request, so that a killed run does not leave an older response.
+# A placeholder, recognized by "is". It is stored before the request, so that a run that
+# is killed leaves no older response behind.
 NO_ANSWER_YET = Outcome(TRY_AGAIN, NOT_STARTED, "No answer has come yet")
 
 
@@ -156,9 +157,9 @@ class RequestBody:
     """
 
     def __init__(self) -> None:
-        # Guards the flags. The main thread takes it before it reads them, and keeps it,
-        # so that no flag can change and no other body can begin to be sent: the other
-        # thread waits for it until the process exits.
+        # Guards the flags. force_sync() acquires it before it reads them, and never
+        # releases it: from then on, the thread of the tries is blocked before it can
+        # change a flag or begin to send.
         self.lock = threading.Lock()
         self.sent = False  # or about to be, by the current try
         self.maybe_started = False  # by a try that has ended
@@ -176,12 +177,14 @@ class RequestBody:
 def main() -> int:
     """Force a sync, store the artifacts, print the outcome; return the exit code."""
     inputs = read_inputs(sys.argv[1:], os.environ)
-    # force_sync() takes the first outcome, perhaps of a signal; later ones are ignored.
+    # A signal and the tries each put an outcome here: force_sync() takes the first.
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     listen_for_signals(outcomes)
 
     outcome = store(inputs, NO_ANSWER_YET)
-    if outcome is NO_ANSWER_YET:  # store() returns another one if it fails
+    # If it is another one now, the artifacts cannot be written, and nothing is sent:
+    # whoever relies on them would not learn of the sync.
+    if outcome is NO_ANSWER_YET:
         say(inputs, f"Forcing a sync. The response goes to {inputs.response_file}")
         outcome = store(inputs, force_sync(inputs, outcomes))
 
@@ -222,7 +225,7 @@ def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inp
     artifacts = Path(folder, "fivetran-blueprints")
     prefix = f"{log_id}_" if log_id else ""
     return Inputs(
-        # As the original bytes: requests would encode text in Latin-1.
+        # As bytes: requests would encode text in Latin-1, which lacks some letters.
         auth=HTTPBasicAuth(os.fsencode(api_key), os.fsencode(api_secret)),
         connector_id=connector_id,
         timeout=given.timeout,
@@ -236,7 +239,8 @@ def check_id(
     parser: argparse.ArgumentParser, name: str, text: str, secrets: Sequence[str]
 ) -> None:
     """Exit with code 2 unless the text is empty or can be an ID."""
-    shown = hide(text, secrets)  # a secret pasted by mistake becomes ***, no valid ID
+    # A secret pasted by mistake becomes ***, which is not a valid ID.
+    shown = hide(text, secrets)
     if not re.fullmatch("[A-Za-z0-9_-]*", shown):
         parser.error(f"invalid {name} {shown!r}: use letters, digits, _ and -")
 
@@ -274,7 +278,7 @@ def argument_parser() -> argparse.ArgumentParser:
 def timeout_seconds(text: str) -> float:
     """Return the value of --timeout; do not quote a wrong one: it may be a secret."""
     with suppress(ValueError):
-        if 0 < float(text) < threading.TIMEOUT_MAX:  # the most that waiting accepts
+        if 0 < float(text) < threading.TIMEOUT_MAX:  # what get() accepts
             return float(text)
     raise argparse.ArgumentTypeError("not a usable number of seconds")
 
@@ -291,11 +295,11 @@ def listen_for_signals(outcomes: SimpleQueue[Outcome]) -> None:
         number = signal.sigwait(numbers)
         reason = f"Ended by {signal.Signals(number).name}"
         advice = "Run this again if you still want the sync."
-        # force_sync() corrects NOT_STARTED if need be.
+        # If a request was sent, force_sync() makes this MAYBE_STARTED.
         outcomes.put(Outcome(128 + number, NOT_STARTED, reason, advice))
 
-    # All threads block the signals, so that sigwait() gets them. A handler would run
-    # too late if a signal came just before get() waits: it would not end the wait.
+    # All threads inherit this, so that sigwait() alone gets the signals. A handler might
+    # run too late: a signal that comes just before get() waits would not end the wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     if numbers:
         threading.Thread(target=listen, daemon=True).start()
@@ -317,11 +321,12 @@ def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
     try:
         outcome = outcomes.get(timeout=inputs.timeout)
     except Empty:
-        outcome = NO_ANSWER_YET  # judged below, when nothing can change any more
+        outcome = NO_ANSWER_YET  # judged below, when body.sent cannot change any more
     body.lock.acquire()  # for good: see RequestBody
     if outcome is NO_ANSWER_YET:
         error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
         outcome = judge_error(error, body.sent, inputs.secrets)
+    # A signal knows nothing of the tries, and a refused try nothing of earlier ones.
     if outcome.sync == NOT_STARTED and (body.sent or body.maybe_started):
         outcome = outcome._replace(sync=MAYBE_STARTED)
     return outcome
@@ -360,6 +365,7 @@ def try_once(inputs: Inputs, body: RequestBody) -> Outcome:
         outcome = judge_answer(status, headers, content, inputs.secrets)
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes an outcome
         outcome = judge_error(error, body.sent, inputs.secrets)
+    # The try is over. All that matters now is whether it may have started a sync.
     with body.lock:
         body.sent = False
         if outcome.sync != NOT_STARTED:
@@ -370,7 +376,8 @@ def try_once(inputs: Inputs, body: RequestBody) -> Outcome:
 def read_beginning(response: requests.Response) -> bytes:
     """Return the content of a response, up to MAX_RESPONSE_BYTES."""
     content = b""
-    # Small pieces: urllib3 before 2.6 decompresses each at once (CVE-2025-66471).
+    # Small pieces, because urllib3 before 2.6 decompresses each at once, however much
+    # memory that takes (CVE-2025-66471).
     for piece in response.iter_content(1024):
         content += piece
         if len(content) >= MAX_RESPONSE_BYTES:
@@ -386,7 +393,7 @@ def judge_answer(
     retry_after = 0.0
     seconds = headers.get("Retry-After", "").strip()
     if seconds.isdecimal():  # it may also be a date, which is ignored
-        retry_after = min(float(seconds), threading.TIMEOUT_MAX)  # not shown as inf
+        retry_after = min(float(seconds), threading.TIMEOUT_MAX)  # not inf
     answer = fivetran_answer(status, text)
     if answer is None:
         return judge_foreign_answer(status, text, retry_after)
@@ -395,7 +402,7 @@ def judge_answer(
     message = answer.get("message")
     if message and isinstance(message, str):
         reason += f": {message}"
-    reason = shorten(hide(reason, secrets), 400)  # escapes are decoded by now
+    reason = shorten(hide(reason, secrets), 400)  # an escape may have concealed one
     request_id = shorten(hide(headers.get("X-Request-Id", ""), secrets), 80)
     if request_id:  # for Fivetran's support
         reason += f" (request ID {request_id})"
@@ -406,7 +413,8 @@ def judge_answer(
         exit_code, advice = REFUSALS.get(status, OTHER_4XX)
         return Outcome(exit_code, NOT_STARTED, reason, advice, text, retry_after)
     # An outage, or an unknown code. Fivetran's API may give up with a 500 while the
-    # operation goes on: docs/rest-api/troubleshooting/pause-connector-500-error.
+    # operation goes on:
+    # fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error
     advice = (
         "Check status.fivetran.com, and whether the connector is syncing: "
         "if it is, running this again restarts the sync."
@@ -444,12 +452,13 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
     """Return the outcome of a try that an error ended."""
     original = original_error(error)
     description = type(original).__name__
-    # Only an OSError, as requests raises, is quoted: others may tell what was sent.
-    # User and password of a proxy are hidden, even if they contain / or @.
+    # Only an OSError, the kind that requests raises, is quoted: others may reveal what
+    # was sent. The match is greedy, as a proxy's user and password may contain / and @.
     if isinstance(original, OSError) and str(original):
         description = re.sub("(?s)//.*@", "//***@", hide(str(original), secrets))
     reason = f"No complete answer from {HOST}" if sent else f"No connection to {HOST}"
-    # Not getproxies() and proxy_bypass(): on a Mac, they may hang in a name lookup.
+    # Not getproxies() and proxy_bypass(): on a Mac they may hang in a name lookup, and
+    # the main thread calls this, too.
     proxies = getproxies_environment()
     if ("https" in proxies or "all" in proxies) and not proxy_bypass_environment(HOST):
         reason += ", through the proxy in HTTPS_PROXY or ALL_PROXY"
@@ -467,8 +476,8 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
 
 def original_error(error: BaseException) -> BaseException:
     """Return the error that led to this one, since it has the plainest words."""
-    # By __context__: the __cause__ of urllib3's MaxRetryError is a new error that leads
-    # no further. urllib3 1.26 hides an internal error with "raise ... from None".
+    # __context__ leads further than __cause__: the cause of urllib3's MaxRetryError is
+    # a new error without one. What urllib3 1.26 raises "from None" hides a mere detail.
     from_none = error.__suppress_context__ and error.__cause__ is None
     if error.__context__ is None or from_none:
         return error
@@ -480,14 +489,14 @@ def is_permanent(error: Exception, original: BaseException) -> bool:
     # A connection that just ends during the TLS handshake is a fault of the network.
     if isinstance(original, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return False
-    # requests raises this for a CA bundle that cannot be read, too.
+    # requests raises its SSLError for an unusable CA bundle, too; if TLS to a proxy
+    # fails, only the original error shows it.
     if isinstance(error, requests.exceptions.SSLError):
         return True
-    # If TLS to a proxy fails, only the original error shows it.
     if isinstance(original, ssl.SSLError):
         return True
-    # http.client says this if a proxy refuses with 4xx. A wrong password that is sent
-    # several times may lock the proxy account.
+    # A proxy refused with 4xx, which only these words of http.client tell. To send it a
+    # wrong password several times might lock the account.
     if str(original).startswith("Tunnel connection failed: 4"):
         return True
     # Anything but a network error is most likely a setting that requests cannot use.
@@ -495,11 +504,11 @@ def is_permanent(error: Exception, original: BaseException) -> bool:
 
 
 def store(inputs: Inputs, outcome: Outcome) -> Outcome:
-    """Store the artifacts; return the outcome, or a failure if that is impossible."""
+    """Store the artifacts; return the outcome, or another one if that fails."""
     record = b""  # empty: the previous one stays if no sync was started
     if outcome.sync != NOT_STARTED:
-        # Shipyard's Check Sync Status looks for a sync that ended after this time.
-        # Taken after the answer, it is later than the end of a sync that was stopped.
+        # Shipyard's Check Sync Status looks for a sync that ended after this time. It
+        # is taken after the answer, when a sync that had to be stopped has ended.
         # Any Python 3 can load protocol 3.
         now = datetime.now(timezone.utc)
         record = pickle.dumps((inputs.connector_id, now), protocol=3)
@@ -510,7 +519,8 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     artifacts = {inputs.record_file: record, inputs.response_file: response}
     for file, content in artifacts.items():
         try:
-            # Even with nothing to write: a folder that cannot be made shows early.
+            # Even with nothing to write, so that a folder that cannot be made is
+            # noticed before the request.
             file.parent.mkdir(parents=True, exist_ok=True)
             if content:
                 replace_file(file, content)
@@ -527,7 +537,7 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
 
 def replace_file(file: Path, content: bytes) -> None:
     """Replace a file, so that a reader finds the old or the new one, never a part."""
-    # Not by tempfile: only the owner could read the file, but others may have to.
+    # Not with tempfile, whose files only their owner may read.
     draft = file.with_name(f".{file.name}.{os.urandom(8).hex()}")
     try:
         draft.write_bytes(content)
@@ -555,17 +565,17 @@ def shorten(text: str, length: int) -> str:
 def say(inputs: Inputs, text: str, stream: TextIO | None = None) -> None:
     """Print a line with the UTC time and the connector ID, by default on stdout."""
     now = datetime.now(timezone.utc)
-    text = hide(text, inputs.secrets)  # a mistaken path may be one
+    text = hide(text, inputs.secrets)  # the path of a file may be one
     line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {text}"
     # So that no answer can forge a line, all but printable ASCII is escaped.
     printable = line.encode("unicode_escape").decode()
-    # The newline is part of the text because "python -u" would write it separately, and
-    # another run may be writing to the same stream. A closed pipe or a full disk is no
+    # Other runs may write to the same stream, so the newline is part of the text: as
+    # "end", "python -u" would write it separately. A closed pipe or a full disk is no
     # reason to stop.
     with suppress(OSError):
         print(f"{printable}\n", end="", file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    # sys.exit() would flush the streams again, and exit with 120 if that fails.
+    # Not sys.exit(): it flushes the streams again, and exits with 120 if that fails.
     os._exit(main())

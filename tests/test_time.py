@@ -69,7 +69,7 @@ def test_an_address_that_does_not_answer_costs_ten_seconds(script):
             client.setblocking(False)
             client.connect_ex(address)
         before = time.monotonic()
-        run = script.run("--timeout=15", HTTPS_PROXY=f"http://127.0.0.1:{address[1]}")
+        run = script.run("--timeout=13", HTTPS_PROXY=f"http://127.0.0.1:{address[1]}")
         assert time.monotonic() - before >= 10
         for client in clients:
             client.close()
