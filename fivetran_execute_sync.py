@@ -79,7 +79,8 @@ NOT_STARTED = "The sync was not started."
 
 # Exit codes from 200 to 249 are those of Shipyard's blueprints
 # (github.com/shipyardapp/shipyard-blueprints). Before it exits with TRY_AGAIN, the
-# script itself tries again if there is time. That is safe: it only restarts the sync.
+# script itself tries again if there is time. That is safe: if an earlier try started the
+# sync, a later one only restarts it.
 LOCAL_FAULT = 1
 TRY_AGAIN = 249
 
@@ -141,7 +142,7 @@ class Outcome(NamedTuple):
     reason: str  # without a full stop
     advice: str = ""  # full sentences
     to_store: str = ""  # the response as JSON; if empty, store() makes one
-    retry_after: float = 0  # seconds; 0 if Fivetran did not ask for a wait
+    retry_after: float = 0  # seconds; 0 for the usual wait
 
 
 # A placeholder, recognized by "is". It is stored before the request, so that a run that
@@ -177,7 +178,8 @@ class RequestBody:
 def main() -> int:
     """Force a sync, store the artifacts, print the outcome; return the exit code."""
     inputs = read_inputs(sys.argv[1:], os.environ)
-    # A signal and the tries each put an outcome here: force_sync() takes the first.
+    # A signal and the tries each put an outcome here. force_sync() takes the first; a
+    # later one is ignored.
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     listen_for_signals(outcomes)
 
@@ -196,7 +198,7 @@ def main() -> int:
 def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inputs:
     """Return the inputs; exit with code 2 if one is missing or wrong."""
     parser = argument_parser()
-    # parse_args() would quote unknown arguments.
+    # parse_args() would show unknown arguments.
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.error("unrecognized argument (not shown, since it may be a secret)")
@@ -298,8 +300,8 @@ def listen_for_signals(outcomes: SimpleQueue[Outcome]) -> None:
         # If a request was sent, force_sync() makes this MAYBE_STARTED.
         outcomes.put(Outcome(128 + number, NOT_STARTED, reason, advice))
 
-    # All threads inherit this, so that sigwait() alone gets the signals. A handler might
-    # run too late: a signal that comes just before get() waits would not end the wait.
+    # All threads inherit this, so that only sigwait() gets the signals. A handler could
+    # run too late: a signal just before outcomes.get() waits would not end the wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     if numbers:
         threading.Thread(target=listen, daemon=True).start()
@@ -318,12 +320,11 @@ def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
         outcomes.put(try_repeatedly(inputs, body))
 
     threading.Thread(target=make_tries, daemon=True).start()
-    try:
+    outcome: Outcome | None = None
+    with suppress(Empty):
         outcome = outcomes.get(timeout=inputs.timeout)
-    except Empty:
-        outcome = NO_ANSWER_YET  # judged below, when body.sent cannot change any more
     body.lock.acquire()  # for good: see RequestBody
-    if outcome is NO_ANSWER_YET:
+    if outcome is None:  # judged only now, when body.sent cannot change any more
         error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
         outcome = judge_error(error, body.sent, inputs.secrets)
     # A signal knows nothing of the tries, and a refused try nothing of earlier ones.
@@ -341,8 +342,8 @@ def try_repeatedly(inputs: Inputs, body: RequestBody) -> Outcome:
             return outcome
         wait = outcome.retry_after or usual_wait * random.uniform(0.75, 1.25)
         if time.monotonic() + wait + SHORTEST_TRY_SECONDS > deadline:
-            reason = f"{outcome.reason}; too little time is left to wait {wait:.1f} s"
-            return outcome._replace(reason=reason)
+            too_late = f"too little time is left to try again in {wait:.1f} s"
+            return outcome._replace(reason=f"{outcome.reason}; {too_late}")
         say(inputs, f"{outcome.reason}. Trying again in {wait:.1f} s")
         time.sleep(wait)
     return try_once(inputs, body)  # after the last wait
@@ -376,8 +377,8 @@ def try_once(inputs: Inputs, body: RequestBody) -> Outcome:
 def read_beginning(response: requests.Response) -> bytes:
     """Return the content of a response, up to MAX_RESPONSE_BYTES."""
     content = b""
-    # Small pieces, because urllib3 before 2.6 decompresses each at once, however much
-    # memory that takes (CVE-2025-66471).
+    # Small pieces, because urllib3 before 2.6 decompresses a piece as a whole, however
+    # large that becomes (CVE-2025-66471).
     for piece in response.iter_content(1024):
         content += piece
         if len(content) >= MAX_RESPONSE_BYTES:
@@ -391,9 +392,9 @@ def judge_answer(
     """Return the outcome of a try that was answered."""
     text = hide(content.decode(errors="replace"), secrets)
     retry_after = 0.0
-    seconds = headers.get("Retry-After", "").strip()
-    if seconds.isdecimal():  # it may also be a date, which is ignored
-        retry_after = min(float(seconds), threading.TIMEOUT_MAX)  # not inf
+    header = headers.get("Retry-After", "").strip()
+    if header.isdecimal():  # it may also be a date, which is ignored
+        retry_after = min(float(header), threading.TIMEOUT_MAX)  # not inf
     answer = fivetran_answer(status, text)
     if answer is None:
         return judge_foreign_answer(status, text, retry_after)
@@ -402,7 +403,7 @@ def judge_answer(
     message = answer.get("message")
     if message and isinstance(message, str):
         reason += f": {message}"
-    reason = shorten(hide(reason, secrets), 400)  # an escape may have concealed one
+    reason = shorten(hide(reason, secrets), 400)  # JSON can escape one
     request_id = shorten(hide(headers.get("X-Request-Id", ""), secrets), 80)
     if request_id:  # for Fivetran's support
         reason += f" (request ID {request_id})"
@@ -477,7 +478,8 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
 def original_error(error: BaseException) -> BaseException:
     """Return the error that led to this one, since it has the plainest words."""
     # __context__ leads further than __cause__: the cause of urllib3's MaxRetryError is
-    # a new error without one. What urllib3 1.26 raises "from None" hides a mere detail.
+    # a new error without one. The search ends where an error was raised "from None":
+    # in urllib3 1.26, that hides an internal one.
     from_none = error.__suppress_context__ and error.__cause__ is None
     if error.__context__ is None or from_none:
         return error
@@ -486,7 +488,7 @@ def original_error(error: BaseException) -> BaseException:
 
 def is_permanent(error: Exception, original: BaseException) -> bool:
     """Return whether another try would fail to connect for the same reason."""
-    # A connection that just ends during the TLS handshake is a fault of the network.
+    # A connection that is cut during the TLS handshake is a fault of the network.
     if isinstance(original, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return False
     # requests raises its SSLError for an unusable CA bundle, too; if TLS to a proxy
@@ -516,8 +518,8 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     response = (outcome.to_store or json.dumps(no_response)).encode()
 
     problems = []
-    artifacts = {inputs.record_file: record, inputs.response_file: response}
-    for file, content in artifacts.items():
+    contents = {inputs.record_file: record, inputs.response_file: response}
+    for file, content in contents.items():
         try:
             # Even with nothing to write, so that a folder that cannot be made is
             # noticed before the request.
@@ -567,7 +569,7 @@ def say(inputs: Inputs, text: str, stream: TextIO | None = None) -> None:
     now = datetime.now(timezone.utc)
     text = hide(text, inputs.secrets)  # the path of a file may be one
     line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {text}"
-    # So that no answer can forge a line, all but printable ASCII is escaped.
+    # So that no answer can forge a line, all but printable ASCII is escaped (and \).
     printable = line.encode("unicode_escape").decode()
     # Other runs may write to the same stream, so the newline is part of the text: as
     # "end", "python -u" would write it separately. A closed pipe or a full disk is no

@@ -56,8 +56,8 @@ def test_the_timeout_counts_for_all_tries_and_waits(script, fivetran, stage):
     run = script.run("--timeout=10")
     assert time.monotonic() - fivetran.requests[0].at < 3 + 10
     missing = "No connection to" if stage == "handshake" else "No complete answer from"
-    through = "api.fivetran.com, through the proxy in HTTPS_PROXY or ALL_PROXY"
-    assert f" {missing} {through}: timed out after 10 s. " in run.verdict
+    assert f" {missing} api.fivetran.com, through the proxy in " in run.verdict
+    assert "ALL_PROXY: timed out after 10 s. " in run.verdict
     assert (run.code, run.sync, run.waits) == (249, MAYBE_STARTED, [3])
 
 
@@ -74,7 +74,7 @@ def test_an_address_that_does_not_answer_costs_ten_seconds(script):
         for client in clients:
             client.close()
     assert (run.code, run.waits) == (249, [])
-    assert "; too little time is left to wait " in run.verdict
+    assert "; too little time is left to try again in " in run.verdict
 
 
 @pytest.mark.parametrize(("slow", "seconds"), [("connect", 6), ("answer", 11)])
@@ -92,10 +92,13 @@ def test_all_proxy_is_used(script, fivetran):
 @needs_mounts
 @pytest.mark.parametrize("changed", [{"HTTPS_PROXY": ""}, {"NO_PROXY": "fivetran.com"}])
 def test_without_a_proxy_the_way_is_direct(script, fivetran, name_lookup, changed):
-    # An address of this machine where most likely nobody else uses the port.
     address = "127." + ".".join(str(random.randint(2, 250)) for _ in range(3))
     name_lookup(f"{address} api.fivetran.com\n")
-    with fivetran.listen_directly(address, 443):
+    try:
+        server = fivetran.listen_directly(address, 443)
+    except OSError as error:
+        pytest.skip(f"port 443 is taken on this machine: {error}")
+    with server:
         script.run(**{"HTTPS_PROXY": fivetran.proxy_url, **changed})
     assert len(fivetran.requests) == 1
     assert fivetran.tunnels == []
@@ -105,7 +108,7 @@ def test_three_more_tries_after_waits_that_grow_and_vary(script, fivetran):
     """That the last cannot connect says nothing about the others."""
     fivetran.faults.extend([*[answer(502)] * 3, close("connect")])
     run = script.run()
-    assert (run.code, run.sync) == (249, MAYBE_STARTED)
+    assert (run.code, run.sync, len(run.waits)) == (249, MAYBE_STARTED, 3)
     assert " No connection to api.fivetran.com, through the proxy in" in run.verdict
     assert run.response["code"] == "NoResponse"
     first, second, third = (request.at for request in fivetran.requests)
@@ -113,7 +116,6 @@ def test_three_more_tries_after_waits_that_grow_and_vary(script, fivetran):
     assert third - second >= run.waits[1] - 0.05
     for wait, usual in zip(run.waits, (1, 2, 4)):
         assert 0.75 * usual - 0.05 <= wait <= 1.25 * usual + 0.05
-    assert len(run.waits) == 3
     assert run.waits != [1, 2, 4]  # which is one in a thousand
 
 
@@ -123,6 +125,6 @@ def test_a_retry_after_too_long_for_the_time_ends_the_run(script, fivetran, valu
     run = script.run()
     assert (run.code, run.sync, run.waits) == (249, NOT_STARTED, [])
     assert " HTTP 429, " in run.verdict
-    assert "; too little time is left to wait " in run.verdict
+    assert "; too little time is left to try again in " in run.verdict
     assert " inf " not in run.verdict
     assert run.response["code"] == "Refusal"
