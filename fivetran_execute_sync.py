@@ -59,7 +59,7 @@ USER_AGENT = "fivetran-execute-sync/1.0.0"
 # The request. Fivetran now calls a connector a connection.
 # fivetran.com/docs/developer-resources/rest-api/api-reference/connections/sync-connection
 HOST = "api.fivetran.com"
-BODY = b'{"force": true}'  # to stop a running sync, instead of leaving it alone
+BODY = b'{"force": true}'  # a running sync is stopped, not left alone
 HEADERS = {
     "Accept": "application/json;version=2",
     "Content-Type": "application/json",
@@ -67,20 +67,20 @@ HEADERS = {
 }
 
 CONNECT_SECONDS = 10  # for each IP address: urllib3 tries one after another
-# Waits between tries, plus or minus 25 %; the answer's Retry-After replaces a wait.
+# Waits between tries, plus or minus 25 %. A Retry-After is used instead, as it is.
 WAITS_SECONDS = (1, 2, 4)
 SHORTEST_TRY_SECONDS = 5  # with less time left, there is no point in another try
 MAX_RESPONSE_BYTES = 64 * 1024  # a real response has about 150 bytes
 
-# What is known about the sync: the beginning of the last line that a run prints.
+# What is known about the sync: the first sentence of the last line that a run prints.
 STARTED = "The sync was started."
 MAYBE_STARTED = "The sync may have been started."
 NOT_STARTED = "The sync was not started."
 
 # Exit codes from 200 to 249 are those of Shipyard's blueprints
 # (github.com/shipyardapp/shipyard-blueprints). Before it exits with TRY_AGAIN, the
-# script itself tries again if there is time. That is safe: if an earlier try started the
-# sync, a later one only restarts it.
+# script itself tries again if there is time. That is safe: at worst, another try
+# restarts the sync.
 LOCAL_FAULT = 1
 TRY_AGAIN = 249
 
@@ -124,7 +124,7 @@ exit codes:
 
 
 class Inputs(NamedTuple):
-    """What the user wants; read_inputs() has checked it."""
+    """The checked inputs, and what follows from them."""
 
     auth: HTTPBasicAuth
     connector_id: str
@@ -145,8 +145,8 @@ class Outcome(NamedTuple):
     retry_after: float = 0  # seconds; 0 for the usual wait
 
 
-# A placeholder, recognized by "is". It is stored before the request, so that a run that
-# is killed leaves no older response behind.
+# A placeholder that main() stores before the request, so that a run that is killed
+# leaves no older response behind. main() and store() recognize it with "is".
 NO_ANSWER_YET = Outcome(TRY_AGAIN, NOT_STARTED, "No answer has come yet")
 
 
@@ -184,8 +184,8 @@ def main() -> int:
     listen_for_signals(outcomes)
 
     outcome = store(inputs, NO_ANSWER_YET)
-    # If it is another one now, the artifacts cannot be written, and nothing is sent:
-    # whoever relies on them would not learn of the sync.
+    # Another outcome means that the artifacts cannot be written. Then nothing is sent,
+    # because whoever relies on them would not learn of the sync.
     if outcome is NO_ANSWER_YET:
         say(inputs, f"Forcing a sync. The response goes to {inputs.response_file}")
         outcome = store(inputs, force_sync(inputs, outcomes))
@@ -280,7 +280,7 @@ def argument_parser() -> argparse.ArgumentParser:
 def timeout_seconds(text: str) -> float:
     """Return the value of --timeout; do not quote a wrong one: it may be a secret."""
     with suppress(ValueError):
-        if 0 < float(text) < threading.TIMEOUT_MAX:  # what get() accepts
+        if 0 < float(text) < threading.TIMEOUT_MAX:  # what SimpleQueue.get() accepts
             return float(text)
     raise argparse.ArgumentTypeError("not a usable number of seconds")
 
@@ -300,8 +300,9 @@ def listen_for_signals(outcomes: SimpleQueue[Outcome]) -> None:
         # If a request was sent, force_sync() makes this MAYBE_STARTED.
         outcomes.put(Outcome(128 + number, NOT_STARTED, reason, advice))
 
-    # All threads inherit this, so that only sigwait() gets the signals. A handler could
-    # run too late: a signal just before outcomes.get() waits would not end the wait.
+    # Threads started from here on inherit the blocked signals, so that only sigwait()
+    # gets them. A handler would not do: it would not end the wait of outcomes.get() if
+    # the signal came just before that wait began.
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     if numbers:
         threading.Thread(target=listen, daemon=True).start()
@@ -327,7 +328,7 @@ def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
     if outcome is None:  # judged only now, when body.sent cannot change any more
         error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
         outcome = judge_error(error, body.sent, inputs.secrets)
-    # A signal knows nothing of the tries, and a refused try nothing of earlier ones.
+    # The outcome of a signal ignores all tries, that of a refused try the earlier ones.
     if outcome.sync == NOT_STARTED and (body.sent or body.maybe_started):
         outcome = outcome._replace(sync=MAYBE_STARTED)
     return outcome
@@ -394,7 +395,7 @@ def judge_answer(
     retry_after = 0.0
     header = headers.get("Retry-After", "").strip()
     if header.isdecimal():  # it may also be a date, which is ignored
-        retry_after = min(float(header), threading.TIMEOUT_MAX)  # not inf
+        retry_after = min(float(header), threading.TIMEOUT_MAX)  # 9999... would be inf
     answer = fivetran_answer(status, text)
     if answer is None:
         return judge_foreign_answer(status, text, retry_after)
@@ -403,7 +404,8 @@ def judge_answer(
     message = answer.get("message")
     if message and isinstance(message, str):
         reason += f": {message}"
-    reason = shorten(hide(reason, secrets), 400)  # JSON can escape one
+    # Hidden again: in the JSON text, an escape may have concealed a secret.
+    reason = shorten(hide(reason, secrets), 400)
     request_id = shorten(hide(headers.get("X-Request-Id", ""), secrets), 80)
     if request_id:  # for Fivetran's support
         reason += f" (request ID {request_id})"
@@ -453,9 +455,10 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
     """Return the outcome of a try that an error ended."""
     original = original_error(error)
     description = type(original).__name__
-    # Only an OSError, the kind that requests raises, is quoted: others may reveal what
-    # was sent. The match is greedy, as a proxy's user and password may contain / and @.
+    # Only an OSError is quoted, as network errors and those of requests are: others may
+    # reveal what was sent.
     if isinstance(original, OSError) and str(original):
+        # The pattern is greedy, as a proxy's user and password may contain / and @.
         description = re.sub("(?s)//.*@", "//***@", hide(str(original), secrets))
     reason = f"No complete answer from {HOST}" if sent else f"No connection to {HOST}"
     # Not getproxies() and proxy_bypass(): on a Mac they may hang in a name lookup, and
@@ -478,8 +481,8 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
 def original_error(error: BaseException) -> BaseException:
     """Return the error that led to this one, since it has the plainest words."""
     # __context__ leads further than __cause__: the cause of urllib3's MaxRetryError is
-    # a new error without one. The search ends where an error was raised "from None":
-    # in urllib3 1.26, that hides an internal one.
+    # a new error without one. With "raise ... from None", urllib3 1.26 hides an error
+    # of its own, which is of no interest.
     from_none = error.__suppress_context__ and error.__cause__ is None
     if error.__context__ is None or from_none:
         return error
@@ -491,14 +494,14 @@ def is_permanent(error: Exception, original: BaseException) -> bool:
     # A connection that is cut during the TLS handshake is a fault of the network.
     if isinstance(original, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return False
-    # requests raises its SSLError for an unusable CA bundle, too; if TLS to a proxy
-    # fails, only the original error shows it.
+    # A certificate that is not trusted, or a CA bundle that cannot be used.
     if isinstance(error, requests.exceptions.SSLError):
         return True
+    # If TLS to a proxy fails, only the original error is about TLS.
     if isinstance(original, ssl.SSLError):
         return True
-    # A proxy refused with 4xx, which only these words of http.client tell. To send it a
-    # wrong password several times might lock the account.
+    # A proxy refused with 4xx; only these words of http.client tell. Sending it a wrong
+    # password several times might lock the account.
     if str(original).startswith("Tunnel connection failed: 4"):
         return True
     # Anything but a network error is most likely a setting that requests cannot use.
@@ -507,10 +510,10 @@ def is_permanent(error: Exception, original: BaseException) -> bool:
 
 def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     """Store the artifacts; return the outcome, or another one if that fails."""
-    record = b""  # empty: the previous one stays if no sync was started
+    record = b""  # if it stays empty, the record file is left as it is
     if outcome.sync != NOT_STARTED:
-        # Shipyard's Check Sync Status looks for a sync that ended after this time. It
-        # is taken after the answer, when a sync that had to be stopped has ended.
+        # Shipyard's Check Sync Status looks for a sync that ended after the recorded
+        # time. By now, after the answer, a sync that had to be stopped has ended.
         # Any Python 3 can load protocol 3.
         now = datetime.now(timezone.utc)
         record = pickle.dumps((inputs.connector_id, now), protocol=3)
@@ -521,7 +524,7 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     contents = {inputs.record_file: record, inputs.response_file: response}
     for file, content in contents.items():
         try:
-            # Even with nothing to write, so that a folder that cannot be made is
+            # Done even with nothing to write, so that a folder that cannot be made is
             # noticed before the request.
             file.parent.mkdir(parents=True, exist_ok=True)
             if content:
@@ -531,7 +534,7 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     if not problems:
         return outcome
     reason = f"An artifact cannot be written: {'; '.join(problems)}"
-    if outcome is not NO_ANSWER_YET:
+    if outcome is not NO_ANSWER_YET:  # whose reason would add nothing
         reason += f" ({outcome.reason})"
     advice = "Free disk space, check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
     return outcome._replace(exit_code=LOCAL_FAULT, reason=reason, advice=advice)
@@ -567,17 +570,18 @@ def shorten(text: str, length: int) -> str:
 def say(inputs: Inputs, text: str, stream: TextIO | None = None) -> None:
     """Print a line with the UTC time and the connector ID, by default on stdout."""
     now = datetime.now(timezone.utc)
-    text = hide(text, inputs.secrets)  # the path of a file may be one
+    text = hide(text, inputs.secrets)  # a file's path may contain one
     line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {text}"
-    # So that no answer can forge a line, all but printable ASCII is escaped (and \).
+    # No answer can forge a line: backslashes and all but printable ASCII are escaped.
     printable = line.encode("unicode_escape").decode()
-    # Other runs may write to the same stream, so the newline is part of the text: as
-    # "end", "python -u" would write it separately. A closed pipe or a full disk is no
+    # Other runs may write to the same stream, so the newline is part of the text: with
+    # "python -u", print() would write it separately. A closed pipe or a full disk is no
     # reason to stop.
     with suppress(OSError):
         print(f"{printable}\n", end="", file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    # Not sys.exit(): it flushes the streams again, and exits with 120 if that fails.
+    # Not sys.exit(): it would flush the streams, as say() has done, and exit with 120
+    # if that failed.
     os._exit(main())
