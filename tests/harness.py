@@ -71,7 +71,7 @@ class Run:
     def sync(self):
         """What the run says about the sync: the beginning of the verdict."""
         (said,) = re.findall(r"The sync [a-z ]*started\.", self.out + self.err)
-        assert self.verdict.startswith(said), "not said first, or not at the end"
+        assert self.verdict.startswith(said) and self.verdict[-1] == ".", self.verdict
         return said
 
     @property
