@@ -79,8 +79,8 @@ NOT_STARTED = "The sync was not started."
 
 # Exit codes from 200 to 249 are those of Shipyard's blueprints
 # (github.com/shipyardapp/shipyard-blueprints). Before it exits with TRY_AGAIN, the
-# script itself tries again if there is time. That is safe: at worst, another try
-# restarts the sync.
+# script itself tries again, up to three times, if there is time. That is safe: at
+# worst, another try restarts the sync.
 LOCAL_FAULT = 1
 TRY_AGAIN = 249
 
@@ -145,8 +145,8 @@ class Outcome(NamedTuple):
     retry_after: float = 0  # seconds; 0 for the usual wait
 
 
-# A placeholder that main() stores before the request, so that a run that is killed
-# leaves no older response behind. main() and store() recognize it with "is".
+# A placeholder, never the last outcome. main() stores it before the request, so that a
+# run that is killed leaves no older response; main() and store() test for it with "is".
 NO_ANSWER_YET = Outcome(TRY_AGAIN, NOT_STARTED, "No answer has come yet")
 
 
@@ -328,7 +328,7 @@ def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
     if outcome is None:  # judged only now, when body.sent cannot change any more
         error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
         outcome = judge_error(error, body.sent, inputs.secrets)
-    # The outcome of a signal ignores all tries, that of a refused try the earlier ones.
+    # A signal knows nothing of any try; a refused try knows nothing of earlier tries.
     if outcome.sync == NOT_STARTED and (body.sent or body.maybe_started):
         outcome = outcome._replace(sync=MAYBE_STARTED)
     return outcome
@@ -481,7 +481,7 @@ def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome
 def original_error(error: BaseException) -> BaseException:
     """Return the error that led to this one, since it has the plainest words."""
     # __context__ leads further than __cause__: the cause of urllib3's MaxRetryError is
-    # a new error without one. With "raise ... from None", urllib3 1.26 hides an error
+    # a new error that has none. With "raise ... from None", urllib3 1.26 hides an error
     # of its own, which is of no interest.
     from_none = error.__suppress_context__ and error.__cause__ is None
     if error.__context__ is None or from_none:
@@ -534,7 +534,7 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     if not problems:
         return outcome
     reason = f"An artifact cannot be written: {'; '.join(problems)}"
-    if outcome is not NO_ANSWER_YET:  # whose reason would add nothing
+    if outcome is not NO_ANSWER_YET:  # the placeholder has no reason
         reason += f" ({outcome.reason})"
     advice = "Free disk space, check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
     return outcome._replace(exit_code=LOCAL_FAULT, reason=reason, advice=advice)
