@@ -534,7 +534,7 @@ def store(inputs: Inputs, outcome: Outcome) -> Outcome:
     if not problems:
         return outcome
     reason = f"An artifact cannot be written: {'; '.join(problems)}"
-    if outcome is not NO_ANSWER_YET:  # the placeholder has no reason
+    if outcome is not NO_ANSWER_YET:  # the placeholder's reason adds nothing
         reason += f" ({outcome.reason})"
     advice = "Free disk space, check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
     return outcome._replace(exit_code=LOCAL_FAULT, reason=reason, advice=advice)
