@@ -1,587 +1,472 @@
 #!/usr/bin/env python3
-# For "uv run" (PEP 723):
-# /// script
-# requires-python = ">=3.9"
-# dependencies = ["requests>=2.32.4,<3"]
-# ///
-"""Force a sync of a Fivetran connector, without waiting for it to finish.
+"""Force a Fivetran connector to sync now; a sync that is running is restarted.
 
-If a sync is already running, Fivetran stops it and starts a new one. The response and a
-record of the start are stored in the files that Shipyard's Execute Sync blueprint uses;
-Shipyard is not needed.
+The script does not wait for the sync to finish. It tries again after a temporary fault.
+If a request starts a sync but its answer is lost, the next try restarts that sync.
 
-in a shell, with FIVETRAN_API_KEY and FIVETRAN_API_SECRET in the environment:
+To run it in a shell, set FIVETRAN_API_KEY and FIVETRAN_API_SECRET in the environment,
+and give the ID of your connector:
   .venv/bin/python fivetran_execute_sync.py --connector-id speak_inexpensive
 
-in cron, with those two and FIVETRAN_CONNECTOR_ID exported by ~/.fivetran (mode 600):
-  15 * * * * (cd ~/fivetran-execute-sync && . ~/.fivetran && .venv/bin/python fivetran_execute_sync.py) >> ~/fivetran.log 2>&1 || tail -n 1 ~/fivetran.log
-Everything is logged. If a run fails, cron mails the last line of the log.
-"""
+To run it in cron, put these lines into ~/.fivetran, a file that only you can read:
+  FIVETRAN_API_KEY=...
+  FIVETRAN_API_SECRET=...
+  FIVETRAN_CONNECTOR_ID=...
+and this line into the crontab. It logs everything, and cron mails failures (stderr):
+  15 3 * * * (cd ~/fivetran-execute-sync && set -a && . ~/.fivetran && .venv/bin/python fivetran_execute_sync.py) 2>&1 >>~/fivetran.log | tee -a ~/fivetran.log
 
-from __future__ import annotations
+There are --api-key and --api-secret, too, but other users can see arguments in ps.
+HTTPS_PROXY, ALL_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE are used if they are set.
+
+Two files, named as in Shipyard (a workflow service), are written in the folder that
+SHIPYARD_ARTIFACTS_DIRECTORY names, or in ./shipyard-artifacts:
+  fivetran-blueprints/responses/sync_{connector_id}_response.json
+    Fivetran's response, or a note that says why there is none.
+  fivetran-blueprints/variables/force_sync.pickle or {SHIPYARD_LOG_ID}_force_sync.pickle
+    A tuple: the connector ID, and the end time of the last run that started, or may
+    have started, a sync.
+
+Exit codes (those from 200 up are Shipyard's):
+  0    the sync was started, and the files were written
+  1    a file cannot be written (even if the sync was started), a network setting
+       is wrong, or the requests library is missing
+  2    an input is missing or malformed
+  130  ended by Ctrl-C (SIGINT)
+  143  ended by SIGTERM
+  200  Fivetran refused the API key, secret or permission (HTTP 401, 403)
+  201  Fivetran refused for another reason (HTTP 4xx not listed here)
+  203  Fivetran reported a conflict (HTTP 409)
+  204  Fivetran does not know the connector (HTTP 404)
+  249  rate limit (HTTP 429), outage, timeout or no usable answer: try again later
+"""
 
 import argparse
 import base64
-import gc
 import json
 import os
 import pickle
-import random
 import re
 import signal
 import ssl
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from http import HTTPStatus
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TextIO
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-gc.disable()  # a run this short needs no collection: saves about 5 % of its CPU time
-warnings.simplefilter("ignore")  # libraries' warnings would clutter the log
+warnings.simplefilter("ignore")  # cron would mail libraries' warnings about versions
 try:
     import requests
     from requests.auth import HTTPBasicAuth
-except Exception as error:  # noqa: BLE001 - a damaged installation can raise anything
-    problem = f"requests cannot be imported by {sys.executable}: {error}."
-    if isinstance(error, ModuleNotFoundError):
-        problem += " Use .venv/bin/python, set up as in the README."
-    sys.exit(f"The sync was not started. {problem}")
+except ImportError as error:
+    sys.exit(
+        f"The sync was not started. {sys.executable} cannot import requests: {error}. "
+        "Use .venv/bin/python, set up as in the README."
+    )
 
-USER_AGENT = "fivetran-execute-sync/1.0.0"
+NAME_AND_VERSION = "fivetran-execute-sync/2.0.0"
 
-# The request. Fivetran now calls a connector a connection.
-# fivetran.com/docs/developer-resources/rest-api/api-reference/connections/sync-connection
+# Fivetran now calls a connector a connection; the ID is the same.
+# https://fivetran.com/docs/developer-resources/rest-api/api-reference/connections/sync-connection
 HOST = "api.fivetran.com"
-BODY = b'{"force": true}'  # a running sync is stopped, not left alone
+BODY = b'{"force": true}'
 HEADERS = {
     "Accept": "application/json;version=2",
     "Content-Type": "application/json",
-    "User-Agent": USER_AGENT,
+    "User-Agent": NAME_AND_VERSION,
 }
+CONNECT_TIMEOUT_SECONDS = 10
+WAITS_SECONDS = (1, 4, 15, 30)  # between tries, unless there is a Retry-After
+MAX_RESPONSE_BYTES = 64 * 1024  # Fivetran sends about 150; a proxy may send any number
+NO_RESPONSE_YET = b'{"code": "NoResponse", "message": "No answer has come yet"}'
 
-CONNECT_SECONDS = 10  # for each IP address: urllib3 tries one after another
-# Waits between tries, plus or minus 25 %. A Retry-After is used instead, as it is.
-WAITS_SECONDS = (1, 2, 4)
-SHORTEST_TRY_SECONDS = 5  # with less time left, there is no point in another try
-MAX_RESPONSE_BYTES = 64 * 1024  # a real response has about 150 bytes
-
-# What is known about the sync: the first sentence of the last line that a run prints.
 STARTED = "The sync was started."
 MAYBE_STARTED = "The sync may have been started."
 NOT_STARTED = "The sync was not started."
 
-# Exit codes from 200 to 249 are those of Shipyard's blueprints
-# (github.com/shipyardapp/shipyard-blueprints). Before it exits with TRY_AGAIN, the
-# script itself tries again, up to three times, if there is time. That is safe: at
-# worst, another try restarts the sync.
-LOCAL_FAULT = 1
-TRY_AGAIN = 249
+EXIT_LOCAL_PROBLEM = 1
+EXIT_TRY_AGAIN = 249
 
-# The exit code and the advice for each way in which Fivetran refuses a sync.
-# fivetran.com/docs/rest-api/getting-started/api-response-codes
-REFUSALS: dict[int, tuple[int, str]] = {
-    HTTPStatus.UNAUTHORIZED: (200, "Check the API key and secret."),
-    HTTPStatus.FORBIDDEN: (200, "Give the API key permission to sync this connector."),
-    HTTPStatus.NOT_FOUND: (204, "Check the connector ID on the connector's Setup tab."),
-    # Not expected, as "force" stops a running sync, but Fivetran documents it.
-    HTTPStatus.CONFLICT: (203, "Run this again when the current sync has ended."),
-    HTTPStatus.TOO_MANY_REQUESTS: (
-        TRY_AGAIN,
-        "Run this again later: the account has reached a request limit.",
-    ),
+# Fivetran's refusals: HTTP status, our exit code, our advice.
+# https://fivetran.com/docs/rest-api/getting-started/api-response-codes
+REFUSALS = {
+    401: (200, "Check the API key and secret."),
+    403: (200, "Give the API key permission to sync this connector."),
+    404: (204, "Check the connector ID, and look for a newer version of this script."),
+    409: (203, "Check in Fivetran what the connector is doing."),
+    429: (EXIT_TRY_AGAIN, "The account has reached a limit: run this again later."),
 }
-OTHER_4XX = (201, "Fix what the message names, or get a newer version of this script.")
-
-EPILOG = """
-Other users can see arguments in ps; the environment is safer for the key and secret.
-HTTPS_PROXY, ALL_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE are used if they are set.
-
-artifacts, in the folder SHIPYARD_ARTIFACTS_DIRECTORY (default: shipyard-artifacts):
-  fivetran-blueprints/responses/sync_{connector_id}_response.json
-  fivetran-blueprints/variables/force_sync.pickle
-    (with SHIPYARD_LOG_ID set, {SHIPYARD_LOG_ID}_force_sync.pickle)
-
-exit codes:
-  0    the sync was started
-  1    an artifact cannot be written (even if the sync was started), or a network
-       setting or the requests library is at fault
-  2    an input is missing or wrong
-  130  ended by Ctrl-C (SIGINT)
-  143  ended by SIGTERM
-  200  API key, API secret or permission refused (HTTP 401, 403)
-  201  refused for another reason (other HTTP 4xx)
-  203  conflict with a running sync (HTTP 409)
-  204  unknown connector (HTTP 404)
-  249  rate limit, outage, or no usable answer from Fivetran: try again later
-"""
+OTHER_4XX = (201, "Do what Fivetran says, or look for a newer version of this script.")
 
 
 class Inputs(NamedTuple):
-    """The checked inputs, and what follows from them."""
+    """The checked inputs, and what is derived from them."""
 
-    auth: HTTPBasicAuth
     connector_id: str
+    auth: HTTPBasicAuth
     timeout: float  # seconds
     response_file: Path
     record_file: Path
-    secrets: list[str]  # what must not be shown
+    secrets: Sequence[str]  # what must not be shown
 
 
 class Outcome(NamedTuple):
-    """How a try, or the whole run, ended."""
+    """How a try, or the run, ended."""
 
     exit_code: int
-    sync: str  # STARTED, MAYBE_STARTED or NOT_STARTED
-    reason: str  # without a full stop
-    advice: str = ""  # full sentences
-    to_store: str = ""  # the response as JSON; if empty, store() makes one
-    retry_after: float = 0  # seconds; 0 for the usual wait
-
-
-# A placeholder, never the last outcome. main() stores it before the request, so that a
-# run that is killed leaves no older response; main() and store() test for it with "is".
-NO_ANSWER_YET = Outcome(TRY_AGAIN, NOT_STARTED, "No answer has come yet")
+    reason: str  # a sentence without its full stop
+    advice: str = ""
+    response_text: str = ""  # the JSON to store
+    retry_after: float = 0  # seconds
+    refused: bool = False  # Fivetran refused, so this try started no sync
 
 
 class RequestBody:
-    """The body of the request, which notes when it is about to be sent.
+    """The body of the request. It counts the requests that may have started a sync.
 
-    urllib3 (1.26 and 2) asks for the body's pieces only after it has sent the headers.
-    Until then, Fivetran cannot have started anything: it needs the whole request.
+    requests streams an iterable object like this one, and iterates only after it has
+    sent the headers. Before that, Fivetran cannot start a sync.
     """
 
     def __init__(self) -> None:
-        # Guards the flags. force_sync() acquires it before it reads them, and never
-        # releases it: from then on, the thread of the tries is blocked before it can
-        # change a flag or begin to send.
-        self.lock = threading.Lock()
-        self.sent = False  # or about to be, by the current try
-        self.maybe_started = False  # by a try that has ended
+        self.possible_starts = 0
 
     def __len__(self) -> int:
-        return len(BODY)  # requests makes it the Content-Length
+        return len(BODY)
 
     def __iter__(self) -> Iterator[bytes]:
-        # A generator: nothing runs until the first piece is asked for.
-        with self.lock:
-            self.sent = True
-        yield BODY  # after releasing the lock, because sending can hang
+        self.possible_starts += 1
+        yield BODY
 
 
 def main() -> int:
-    """Force a sync, store the artifacts, print the outcome; return the exit code."""
-    inputs = read_inputs(sys.argv[1:], os.environ)
-    # A signal and the tries each put an outcome here. force_sync() takes the first; a
-    # later one is ignored.
-    outcomes: SimpleQueue[Outcome] = SimpleQueue()
-    listen_for_signals(outcomes)
+    """Force a sync, write the files, print the outcome; return the exit code."""
+    inputs = read_inputs()
+    # Replace an earlier run's response, so that nobody mistakes it for this one's.
+    problem = write_files({inputs.response_file: NO_RESPONSE_YET})
+    if problem:
+        say(inputs, f"{NOT_STARTED} {problem}", sys.stderr)
+        return EXIT_LOCAL_PROBLEM
 
-    outcome = store(inputs, NO_ANSWER_YET)
-    # Another outcome means that the artifacts cannot be written. Then nothing is sent,
-    # because whoever relies on them would not learn of the sync.
-    if outcome is NO_ANSWER_YET:
-        say(inputs, f"Forcing a sync. The response goes to {inputs.response_file}")
-        outcome = store(inputs, force_sync(inputs, outcomes))
-
-    verdict = f"{outcome.sync} {outcome.reason}. {outcome.advice}".rstrip()
-    say(inputs, verdict, sys.stderr if outcome.exit_code else sys.stdout)
-    return outcome.exit_code
+    body = RequestBody()
+    set_up_signals_and_timeout(inputs, body)
+    say(inputs, f"Forcing a sync. The response goes to {inputs.response_file}.")
+    outcome = try_repeatedly(inputs, body)
+    return finish(inputs, body, outcome)
 
 
-def read_inputs(arguments: Sequence[str], environment: Mapping[str, str]) -> Inputs:
+def read_inputs() -> Inputs:
     """Return the inputs; exit with code 2 if one is missing or wrong."""
     parser = argument_parser()
-    # parse_args() would show unknown arguments.
-    given, unknown = parser.parse_known_args(arguments)
+    arguments, unknown = parser.parse_known_args()
     if unknown:
         parser.error("unrecognized argument (not shown, since it may be a secret)")
-
-    def value(variable: str, argument: str = "") -> str:
-        return argument.strip() or environment.get(variable, "").strip()
-
-    api_key = value("FIVETRAN_API_KEY", given.api_key)
-    api_secret = value("FIVETRAN_API_SECRET", given.api_secret)
-    connector_id = value("FIVETRAN_CONNECTOR_ID", given.connector_id)
-    log_id = value("SHIPYARD_LOG_ID")
-    folder = value("SHIPYARD_ARTIFACTS_DIRECTORY") or "shipyard-artifacts"
-
-    needed = {
+    api_key = arguments.api_key.strip()
+    api_secret = arguments.api_secret.strip()
+    connector_id = arguments.connector_id.strip()
+    required = {
         "--api-key or FIVETRAN_API_KEY": api_key,
         "--api-secret or FIVETRAN_API_SECRET": api_secret,
         "--connector-id or FIVETRAN_CONNECTOR_ID": connector_id,
     }
-    missing = [name for name, text in needed.items() if not text]
+    missing = [name for name, value in required.items() if not value]
     if missing:
         parser.error(f"missing {', '.join(missing)}")
+    if not 0 < arguments.timeout <= 86400:
+        parser.error("--timeout must be above 0 and at most 86400 seconds")
+    if connector_id in (api_key, api_secret):
+        parser.error("the connector ID is the same as the API key or secret")
+
     secrets = list_secrets(api_key, api_secret)
+    log_id = os.environ.get("SHIPYARD_LOG_ID", "").strip()
     check_id(parser, "connector ID", connector_id, secrets)
     check_id(parser, "SHIPYARD_LOG_ID", log_id, secrets)
 
-    artifacts = Path(folder, "fivetran-blueprints")
+    folder = os.environ.get("SHIPYARD_ARTIFACTS_DIRECTORY", "").strip()
+    artifacts = Path(folder or "shipyard-artifacts", "fivetran-blueprints").absolute()
     prefix = f"{log_id}_" if log_id else ""
     return Inputs(
-        # As bytes: requests would encode text in Latin-1, which lacks some letters.
-        auth=HTTPBasicAuth(os.fsencode(api_key), os.fsencode(api_secret)),
         connector_id=connector_id,
-        timeout=given.timeout,
+        # As bytes: requests encodes text in Latin-1, which fails on a curly quote.
+        auth=HTTPBasicAuth(os.fsencode(api_key), os.fsencode(api_secret)),
+        timeout=arguments.timeout,
         response_file=artifacts / "responses" / f"sync_{connector_id}_response.json",
         record_file=artifacts / "variables" / f"{prefix}force_sync.pickle",
         secrets=secrets,
     )
 
 
-def check_id(
-    parser: argparse.ArgumentParser, name: str, text: str, secrets: Sequence[str]
-) -> None:
-    """Exit with code 2 unless the text is empty or can be an ID."""
-    # A secret pasted by mistake becomes ***, which is not a valid ID.
-    shown = hide(text, secrets)
-    if not re.fullmatch("[A-Za-z0-9_-]*", shown):
-        parser.error(f"invalid {name} {shown!r}: use letters, digits, _ and -")
-
-
-def list_secrets(api_key: str, api_secret: str) -> list[str]:
-    """Return what must not be shown, long ones first as they may contain short ones."""
-    # As in the Authorization header:
-    encoded = base64.b64encode(os.fsencode(f"{api_key}:{api_secret}")).decode()
-    return sorted((api_key, api_secret, encoded), key=len, reverse=True)
-
-
 def argument_parser() -> argparse.ArgumentParser:
-    """Return the parser; text arguments that are not given will be empty."""
+    """Return the parser; required inputs default to environment variables."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default="",
         allow_abbrev=False,
     )
-    parser.add_argument("--api-key", help="default: FIVETRAN_API_KEY")
-    parser.add_argument("--api-secret", help="default: FIVETRAN_API_SECRET")
-    parser.add_argument("--connector-id", help="default: FIVETRAN_CONNECTOR_ID")
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("FIVETRAN_API_KEY", ""),
+        help="default: $FIVETRAN_API_KEY",
+    )
+    parser.add_argument(
+        "--api-secret",
+        default=os.environ.get("FIVETRAN_API_SECRET", ""),
+        help="default: $FIVETRAN_API_SECRET",
+    )
+    parser.add_argument(
+        "--connector-id",
+        default=os.environ.get("FIVETRAN_CONNECTOR_ID", ""),
+        help="default: $FIVETRAN_CONNECTOR_ID",
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=timeout_seconds,
+        type=float,
         default=120,
-        help="limit for all tries and the waits between them; default: %(default)s",
+        help="limit for all tries and waits together; default: %(default)s",
     )
-    parser.add_argument("--version", action="version", version=USER_AGENT)
+    parser.add_argument("--version", action="version", version=NAME_AND_VERSION)
     return parser
 
 
-def timeout_seconds(text: str) -> float:
-    """Return the value of --timeout; do not quote a wrong one: it may be a secret."""
-    with suppress(ValueError):
-        if 0 < float(text) < threading.TIMEOUT_MAX:  # what SimpleQueue.get() accepts
-            return float(text)
-    raise argparse.ArgumentTypeError("not a usable number of seconds")
+def check_id(
+    parser: argparse.ArgumentParser, name: str, text: str, secrets: Sequence[str]
+) -> None:
+    """Exit with code 2 if the text cannot be an ID."""
+    if not re.fullmatch("[A-Za-z0-9_-]*", text):
+        shown = hide(text, secrets)
+        parser.error(f"invalid {name} {shown!r}: use letters, digits, _ and -")
 
 
-def listen_for_signals(outcomes: SimpleQueue[Outcome]) -> None:
-    """Let SIGINT and SIGTERM end the run with an outcome of their own."""
-    if not hasattr(signal, "sigwait"):
-        return  # on Windows, Ctrl-C ends the script as it ends any other
-    # What the parent process ignores stays ignored, as for a background job.
-    both = (signal.SIGINT, signal.SIGTERM)
-    numbers = [number for number in both if signal.getsignal(number) != signal.SIG_IGN]
+def set_up_signals_and_timeout(inputs: Inputs, body: RequestBody) -> None:
+    """Let Ctrl-C, SIGTERM and the timeout finish the run, wherever it is.
 
-    def listen() -> None:
-        number = signal.sigwait(numbers)
-        reason = f"Ended by {signal.Signals(number).name}"
-        advice = "Run this again if you still want the sync."
-        # If a request was sent, force_sync() makes this MAYBE_STARTED.
-        outcomes.put(Outcome(128 + number, NOT_STARTED, reason, advice))
-
-    # Threads started from here on inherit the blocked signals, so that only sigwait()
-    # gets them. A handler would not do: it would not end the wait of outcomes.get() if
-    # the signal came just before that wait began.
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    if numbers:
-        threading.Thread(target=listen, daemon=True).start()
-
-
-def force_sync(inputs: Inputs, outcomes: SimpleQueue[Outcome]) -> Outcome:
-    """Return the first outcome: that of the tries, of a signal or of the timeout.
-
-    The tries are made in a thread that can be left behind, because the timeout of
-    requests does not limit a name lookup that hangs, and each byte of an answer that
-    trickles in restarts that timeout (psf/requests#1928, #3099).
+    They interrupt every wait except a name lookup, which the system limits.
     """
-    body = RequestBody()
 
-    def make_tries() -> None:
-        outcomes.put(try_repeatedly(inputs, body))
+    def finish_early(number: int, _frame: object) -> None:
+        if number == signal.SIGALRM:
+            reason = f"Timed out after {inputs.timeout:g} s"
+            advice = "Check the network and status.fivetran.com."
+            outcome = Outcome(EXIT_TRY_AGAIN, reason, advice)
+        else:
+            reason = f"Ended by {signal.Signals(number).name}"
+            outcome = Outcome(128 + number, reason)
+        # Failures go to stderr, since a print to stdout may be under way.
+        os._exit(finish(inputs, body, outcome))
 
-    threading.Thread(target=make_tries, daemon=True).start()
-    outcome: Outcome | None = None
-    with suppress(Empty):
-        outcome = outcomes.get(timeout=inputs.timeout)
-    body.lock.acquire()  # for good: see RequestBody
-    if outcome is None:  # judged only now, when body.sent cannot change any more
-        error = requests.Timeout(f"timed out after {inputs.timeout:g} s")
-        outcome = judge_error(error, body.sent, inputs.secrets)
-    # A signal knows nothing of any try; a refused try knows nothing of earlier tries.
-    if outcome.sync == NOT_STARTED and (body.sent or body.maybe_started):
-        outcome = outcome._replace(sync=MAYBE_STARTED)
-    return outcome
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What the parent process ignores stays ignored, as for a background job.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, finish_early)
+    signal.signal(signal.SIGALRM, finish_early)
+    # Repeat the alarm: if one comes just before a wait, only the next can interrupt it.
+    signal.setitimer(signal.ITIMER_REAL, inputs.timeout, 1)
 
 
 def try_repeatedly(inputs: Inputs, body: RequestBody) -> Outcome:
-    """Call the API, and again after each wait if that may help; return the outcome."""
-    deadline = time.monotonic() + inputs.timeout
+    """Try until another try would be useless or too late; return the last outcome."""
     for usual_wait in WAITS_SECONDS:
         outcome = try_once(inputs, body)
-        if outcome.exit_code != TRY_AGAIN:
+        wait = outcome.retry_after or usual_wait
+        seconds_left, _ = signal.getitimer(signal.ITIMER_REAL)
+        if outcome.exit_code != EXIT_TRY_AGAIN or wait >= seconds_left:
             return outcome
-        wait = outcome.retry_after or usual_wait * random.uniform(0.75, 1.25)
-        if time.monotonic() + wait + SHORTEST_TRY_SECONDS > deadline:
-            too_late = f"too little time is left to try again in {wait:.1f} s"
-            return outcome._replace(reason=f"{outcome.reason}; {too_late}")
-        say(inputs, f"{outcome.reason}. Trying again in {wait:.1f} s")
+        say(inputs, f"{outcome.reason}. {outcome.advice} Trying again in {wait:g} s.")
         time.sleep(wait)
-    return try_once(inputs, body)  # after the last wait
+    return try_once(inputs, body)
 
 
 def try_once(inputs: Inputs, body: RequestBody) -> Outcome:
-    """Call the API once; return the outcome, whatever goes wrong."""
+    """Send the request; return the outcome, even if sending fails."""
+    possible_starts_before = body.possible_starts
     try:
         response = requests.post(
             f"https://{HOST}/v1/connections/{inputs.connector_id}/sync",
             data=body,
             auth=inputs.auth,
             headers=HEADERS,
-            timeout=(CONNECT_SECONDS, None),  # force_sync() limits the rest
+            # Without a read timeout, OpenSSL delays signals.
+            timeout=(CONNECT_TIMEOUT_SECONDS, inputs.timeout),
             allow_redirects=False,
-            stream=True,  # or requests would read an answer of any size
+            stream=True,
         )
-        content = read_beginning(response)
-        status, headers = response.status_code, response.headers
-        outcome = judge_answer(status, headers, content, inputs.secrets)
+        content = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes an outcome
-        outcome = judge_error(error, body.sent, inputs.secrets)
-    # The try is over. All that matters now is whether it may have started a sync.
-    with body.lock:
-        body.sent = False
-        if outcome.sync != NOT_STARTED:
-            body.maybe_started = True
+        return judge_error(error, body.possible_starts > possible_starts_before)
+    text = hide(content.decode(errors="replace"), inputs.secrets)
+    outcome = judge_answer(response.status_code, response.headers, text)
+    if outcome.refused:
+        body.possible_starts = possible_starts_before
     return outcome
 
 
-def read_beginning(response: requests.Response) -> bytes:
-    """Return the content of a response, up to MAX_RESPONSE_BYTES."""
-    content = b""
-    # Small pieces, because urllib3 before 2.6 decompresses a piece as a whole, however
-    # large that becomes (CVE-2025-66471).
-    for piece in response.iter_content(1024):
-        content += piece
-        if len(content) >= MAX_RESPONSE_BYTES:
-            break
-    return content[:MAX_RESPONSE_BYTES]
-
-
-def judge_answer(
-    status: int, headers: Mapping[str, str], content: bytes, secrets: Sequence[str]
-) -> Outcome:
+def judge_answer(status: int, headers: Mapping[str, str], text: str) -> Outcome:
     """Return the outcome of a try that was answered."""
-    text = hide(content.decode(errors="replace"), secrets)
-    retry_after = 0.0
-    header = headers.get("Retry-After", "").strip()
-    if header.isdecimal():  # it may also be a date, which is ignored
-        retry_after = min(float(header), threading.TIMEOUT_MAX)  # 9999... would be inf
-    answer = fivetran_answer(status, text)
-    if answer is None:
-        return judge_foreign_answer(status, text, retry_after)
+    header = headers.get("Retry-After", "")
+    retry_after = float(header) if header.isdecimal() else 0  # dates are ignored
+    answer = fivetran_answer(text)
+    if not answer:
+        reason = shorten(f"HTTP {status}, not an answer from Fivetran's API: {text}")
+        advice = "Look for a proxy, firewall or sign-in page; see status.fivetran.com."
+        stored = {"code": "InvalidResponse", "message": reason, "body": text}
+        return Outcome(EXIT_TRY_AGAIN, reason, advice, json.dumps(stored), retry_after)
 
-    reason = f"HTTP {status}, {answer['code']}"
-    message = answer.get("message")
-    if message and isinstance(message, str):
-        reason += f": {message}"
-    # Hidden again: in the JSON text, an escape may have concealed a secret.
-    reason = shorten(hide(reason, secrets), 400)
-    request_id = shorten(hide(headers.get("X-Request-Id", ""), secrets), 80)
-    if request_id:  # for Fivetran's support
-        reason += f" (request ID {request_id})"
+    reason = shorten(f"HTTP {status}, {answer['code']}: {answer.get('message') or ''}")
+    for name in ("Retry-After", "X-Request-Id"):
+        if name in headers:
+            reason += f" ({name}: {shorten(headers[name])})"
 
     if 200 <= status < 300 and answer["code"] == "Success":
-        return Outcome(0, STARTED, reason, to_store=text)
+        return Outcome(0, reason, response_text=text)
     if 400 <= status < 500:
         exit_code, advice = REFUSALS.get(status, OTHER_4XX)
-        return Outcome(exit_code, NOT_STARTED, reason, advice, text, retry_after)
-    # An outage, or an unknown code. Fivetran's API may give up with a 500 while the
-    # operation goes on:
-    # fivetran.com/docs/rest-api/troubleshooting/pause-connector-500-error
-    advice = (
-        "Check status.fivetran.com, and whether the connector is syncing: "
-        "if it is, running this again restarts the sync."
-    )
-    return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice, text, retry_after)
+        return Outcome(exit_code, reason, advice, text, retry_after, refused=True)
+    # 5xx, 3xx, or 2xx without Success.
+    advice = "Check status.fivetran.com."
+    return Outcome(EXIT_TRY_AGAIN, reason, advice, text, retry_after)
 
 
-def fivetran_answer(status: int, text: str) -> dict[str, Any] | None:
-    """Return the answer if it has Fivetran's form, a JSON object with a code."""
-    if not 300 <= status < 400:  # the API does not redirect
-        with suppress(ValueError):
-            answer = json.loads(text)
-            if isinstance(answer, dict) and isinstance(answer.get("code"), str):
-                return answer
-    return None
+def fivetran_answer(text: str) -> dict[str, Any]:
+    """Return the answer if it looks like one from Fivetran, else an empty dict."""
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
+        return {}
+    if isinstance(answer, dict) and isinstance(answer.get("code"), str):
+        return answer
+    return {}
 
 
-def judge_foreign_answer(status: int, text: str, retry_after: float) -> Outcome:
-    """Return the outcome of a try that was answered by something other than Fivetran.
-
-    Whatever the status, the request may have reached Fivetran.
-    """
-    beginning = shorten(text, 100)
-    described = f"it begins: {beginning}" if beginning else "it is empty"
-    reason = f"HTTP {status}, not an answer from Fivetran's API; {described}"
-    advice = "Look for a proxy, a firewall or a sign-in page in the network."
-    if status >= 500:
-        advice = f"See status.fivetran.com. {advice}"
-    stored = {"code": "InvalidResponse", "message": reason, "body": text[:4096]}
-    response = json.dumps(stored)
-    return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice, response, retry_after)
-
-
-def judge_error(error: Exception, sent: bool, secrets: Sequence[str]) -> Outcome:
-    """Return the outcome of a try that an error ended."""
-    original = original_error(error)
-    description = type(original).__name__
-    # Only an OSError is quoted, as network errors and those of requests are: others may
-    # reveal what was sent.
-    if isinstance(original, OSError) and str(original):
-        # The pattern is greedy, as a proxy's user and password may contain / and @.
-        description = re.sub("(?s)//.*@", "//***@", hide(str(original), secrets))
-    reason = f"No complete answer from {HOST}" if sent else f"No connection to {HOST}"
-    # Not getproxies() and proxy_bypass(): on a Mac they may hang in a name lookup, and
-    # the main thread calls this, too.
-    proxies = getproxies_environment()
-    if ("https" in proxies or "all" in proxies) and not proxy_bypass_environment(HOST):
-        reason += ", through the proxy in HTTPS_PROXY or ALL_PROXY"
-    reason = shorten(f"{reason}: {description}", 400)
-
+def judge_error(error: Exception, sent: bool) -> Outcome:
+    """Return the outcome of a try without a complete answer."""
+    cause = first_cause(error)
+    # Only an OSError's text is shown: others may quote a proxy's URL with its password.
+    # requests' own errors are OSErrors, too, but do not quote a proxy's URL.
+    detail = f", {cause}" if isinstance(cause, OSError) else ""
     if sent:
-        advice = "Run this again; at worst, that restarts the sync."
-        return Outcome(TRY_AGAIN, MAYBE_STARTED, reason, advice)
-    if is_permanent(error, original):
+        reason = f"No complete answer from {HOST}: {type(cause).__name__}{detail}"
+        return Outcome(EXIT_TRY_AGAIN, shorten(reason), "Check status.fivetran.com.")
+    # requests' error says whether the proxy, TLS or a timeout was the problem.
+    reason = shorten(f"No connection to {HOST}: {type(error).__name__}{detail}")
+    if is_permanent(error, cause):
         advice = "Check HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE and the clock."
-        return Outcome(LOCAL_FAULT, NOT_STARTED, reason, advice)
+        return Outcome(EXIT_LOCAL_PROBLEM, reason, advice)
     advice = "Check the network, and HTTPS_PROXY if it needs a proxy."
-    return Outcome(TRY_AGAIN, NOT_STARTED, reason, advice)
+    return Outcome(EXIT_TRY_AGAIN, reason, advice)
 
 
-def original_error(error: BaseException) -> BaseException:
-    """Return the error that led to this one, since it has the plainest words."""
-    # __context__ leads further than __cause__: the cause of urllib3's MaxRetryError is
-    # a new error that has none. With "raise ... from None", urllib3 1.26 hides an error
-    # of its own, which is of no interest.
-    from_none = error.__suppress_context__ and error.__cause__ is None
-    if error.__context__ is None or from_none:
-        return error
-    return original_error(error.__context__)
-
-
-def is_permanent(error: Exception, original: BaseException) -> bool:
+def is_permanent(error: Exception, cause: BaseException) -> bool:
     """Return whether another try would fail to connect for the same reason."""
-    # A connection that is cut during the TLS handshake is a fault of the network.
-    if isinstance(original, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return False
-    # A certificate that is not trusted, or a CA bundle that cannot be used.
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return False  # the connection was cut during the TLS handshake
+    tls_errors = (requests.exceptions.SSLError, ssl.SSLError)
+    if isinstance(error, tls_errors) or isinstance(cause, tls_errors):
         return True
-    # If TLS to a proxy fails, only the original error is about TLS.
-    if isinstance(original, ssl.SSLError):
-        return True
-    # A proxy refused with 4xx; only these words of http.client tell. Sending it a wrong
-    # password several times might lock the account.
-    if str(original).startswith("Tunnel connection failed: 4"):
-        return True
+    if "Tunnel connection failed: 4" in str(cause):  # a 4xx from a proxy
+        return True  # sending a wrong password again might lock the account
     # Anything but a network error is most likely a setting that requests cannot use.
     return not isinstance(error, (requests.ConnectionError, requests.Timeout))
 
 
-def store(inputs: Inputs, outcome: Outcome) -> Outcome:
-    """Store the artifacts; return the outcome, or another one if that fails."""
-    record = b""  # if it stays empty, the record file is left as it is
-    if outcome.sync != NOT_STARTED:
-        # Shipyard's Check Sync Status looks for a sync that ended after the recorded
-        # time. By now, after the answer, a sync that had to be stopped has ended.
-        # Any Python 3 can load protocol 3.
-        now = datetime.now(timezone.utc)
-        record = pickle.dumps((inputs.connector_id, now), protocol=3)
-    no_response = {"code": "NoResponse", "message": outcome.reason}
-    response = (outcome.to_store or json.dumps(no_response)).encode()
+def first_cause(error: BaseException) -> BaseException:
+    """Return the earliest of the errors that led to this one."""
+    from_none = error.__suppress_context__ and not error.__cause__
+    if from_none or not error.__context__:
+        return error
+    return first_cause(error.__context__)
 
+
+def finish(inputs: Inputs, body: RequestBody, outcome: Outcome) -> int:
+    """Write the files, print the outcome; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)  # the outcome is final
+
+    restart = ""
+    if outcome.exit_code == 0:
+        verdict = STARTED
+    elif body.possible_starts:
+        verdict = MAYBE_STARTED
+        restart = "If the connector is syncing, running this again restarts the sync."
+    else:
+        verdict = NOT_STARTED
+
+    no_response = json.dumps({"code": "NoResponse", "message": outcome.reason})
+    response_text = outcome.response_text or no_response
+    files = {inputs.response_file: response_text.encode()}
+    if verdict != NOT_STARTED:
+        record = (inputs.connector_id, datetime.now(timezone.utc))
+        files[inputs.record_file] = pickle.dumps(record, protocol=3)  # for any Python 3
+    problem = write_files(files)
+
+    exit_code = EXIT_LOCAL_PROBLEM if problem else outcome.exit_code
+    sentences = (verdict, f"{outcome.reason}.", outcome.advice, problem, restart)
+    stream = sys.stderr if exit_code else sys.stdout
+    say(inputs, " ".join(filter(None, sentences)), stream)
+    return exit_code
+
+
+def write_files(contents: Mapping[Path, bytes]) -> str:
+    """Write the files; return an error message, or "" if all were written."""
     problems = []
-    contents = {inputs.record_file: record, inputs.response_file: response}
-    for file, content in contents.items():
+    for path, content in contents.items():
         try:
-            # Done even with nothing to write, so that a folder that cannot be made is
-            # noticed before the request.
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if content:
-                replace_file(file, content)
+            replace_file(path, content)
         except OSError as error:
-            problems.append(f"{file.name}: {error}")
-    if not problems:
-        return outcome
-    reason = f"An artifact cannot be written: {'; '.join(problems)}"
-    if outcome is not NO_ANSWER_YET:  # the placeholder's reason adds nothing
-        reason += f" ({outcome.reason})"
-    advice = "Free disk space, check permissions, or set SHIPYARD_ARTIFACTS_DIRECTORY."
-    return outcome._replace(exit_code=LOCAL_FAULT, reason=reason, advice=advice)
+            problems.append(f"{path} cannot be written: {error.strerror}.")
+    if problems:
+        advice = "Check disk space, permissions and SHIPYARD_ARTIFACTS_DIRECTORY."
+        problems.append(advice)
+    return " ".join(problems)
 
 
-def replace_file(file: Path, content: bytes) -> None:
-    """Replace a file, so that a reader finds the old or the new one, never a part."""
-    # Not with tempfile, whose files only their owner may read.
-    draft = file.with_name(f".{file.name}.{os.urandom(8).hex()}")
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file atomically: readers find either the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         draft.write_bytes(content)
-        draft.replace(file)
-    finally:
+        draft.replace(path)
+    except OSError:
         draft.unlink(missing_ok=True)
+        raise
+
+
+def list_secrets(api_key: str, api_secret: str) -> list[str]:
+    """Return the texts that must not be shown."""
+    # The form in the Authorization header, without the "=" that an echo may escape.
+    encoded = base64.b64encode(os.fsencode(f"{api_key}:{api_secret}")).decode()
+    return [encoded.rstrip("="), api_secret, api_key]
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:
     """Return the text with *** in place of each secret."""
     for secret in secrets:
-        if len(secret) > 5:  # a shorter one may be part of an ordinary word
+        if len(secret) >= 6:  # a shorter one may be part of a word
             text = text.replace(secret, "***")
     return text
 
 
-def shorten(text: str, length: int) -> str:
-    """Return the beginning of a text, as one line without a final full stop.
-
-    Secrets must be hidden first, because a part of one would not be recognized.
-    """
-    return " ".join(text.split())[:length].rstrip(". ")
+def shorten(text: str) -> str:
+    """Return the first 400 characters as one line, without a final stop or colon."""
+    return " ".join(text.split())[:400].rstrip(" .:")
 
 
-def say(inputs: Inputs, text: str, stream: TextIO | None = None) -> None:
-    """Print a line with the UTC time and the connector ID, by default on stdout."""
+def say(inputs: Inputs, text: str, stream: TextIO = sys.stdout) -> None:
+    """Print the text as one line, after the UTC time and the connector ID."""
     now = datetime.now(timezone.utc)
-    text = hide(text, inputs.secrets)  # a file's path may contain one
-    line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {text}"
-    # No answer can forge a line: backslashes and all but printable ASCII are escaped.
-    printable = line.encode("unicode_escape").decode()
-    # Other runs may write to the same stream, so the newline is part of the text: with
-    # "python -u", print() would write it separately. A closed pipe or a full disk is no
-    # reason to stop.
-    with suppress(OSError):
-        print(f"{printable}\n", end="", file=stream, flush=True)
+    # No answer may break the line or control the terminal.
+    text = hide(text, inputs.secrets)
+    printable = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text)
+    line = f"{now:%Y-%m-%dT%H:%M:%SZ} Connector {inputs.connector_id}: {printable}"
+    with suppress(OSError):  # a closed pipe or a full disk is no reason to stop
+        # In one piece, even with "python -u": other runs may write to the same stream.
+        print(f"{line}\n", end="", file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    # Not sys.exit(): it would flush the streams, as say() has done, and exit with 120
-    # if that failed.
+    # sys.exit() would flush stdout again, and exit with 120 if that failed.
     os._exit(main())
