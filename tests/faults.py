@@ -1,8 +1,6 @@
 """Ways in which a network and a server misbehave, for FakeFivetran.faults."""
 
-import socket
-import ssl
-import struct
+import itertools
 import time
 
 from fake_fivetran import Fault, http_answer
@@ -16,10 +14,8 @@ HTML = b"<!DOCTYPE html><title>Sign in to Wi-Fi</title>"
 
 def answer(status, headers=None, body=None):
     """Answer with this status, as Fivetran itself does."""
-    body = body or (SUCCESS if status == 200 else REFUSAL)
-    sync = "started" if status == 200 else "unclear"
-    if 400 <= status < 500:
-        sync = "refused"
+    sync = {2: "started", 4: "refused"}.get(status // 100, "unclear")
+    body = body or (SUCCESS if sync == "started" else REFUSAL)
     return send(http_answer(status, body, headers), sync=sync)
 
 
@@ -30,13 +26,8 @@ def page(status, body=HTML, headers=None):
 
 def send(data, stage="answer", sync="unclear"):
     """Send these bytes, in place of a handshake once it has begun, and close."""
-
-    def act(sock):
-        if stage == "handshake":
-            sock.recv(65536)
-        sock.sendall(data)
-
-    return Fault(stage, act, sync)
+    hello = 65536 if stage == "handshake" else 0
+    return Fault(stage, lambda sock: (sock.recv(hello), sock.sendall(data)), sync)
 
 
 def close(stage):
@@ -44,38 +35,18 @@ def close(stage):
     return Fault(stage, lambda sock: None)
 
 
-def reset(stage):
-    """Reset the connection."""
-
-    def act(sock):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if isinstance(sock, ssl.SSLSocket):
-            sock = socket.socket(fileno=sock.detach())
-        sock.close()
-
-    return Fault(stage, act)
-
-
 def stall(stage):
     """Send nothing for as long as the client waits."""
-
-    def act(sock):
-        while sock.recv(65536):
-            pass
-
-    return Fault(stage, act)
+    return Fault(stage, lambda sock: [*iter(lambda: sock.recv(65536), b"")])
 
 
-def pour(begin, block, pause=0):
-    """Send a beginning, then a block with a pause of seconds, until the client goes."""
-
-    def act(sock):
-        sock.sendall(begin)
-        while True:
-            sock.sendall(block)
-            time.sleep(pause)
-
-    return Fault("answer", act)
+def trickle(begin, piece):
+    """Send a beginning, then a piece every 50 ms until the client goes."""
+    parts = itertools.chain([begin], itertools.repeat(piece))
+    return Fault(
+        "answer",
+        lambda sock: [sock.sendall(part) or time.sleep(0.05) for part in parts],
+    )
 
 
 def after(action, fault):

@@ -5,27 +5,38 @@ import re
 import shutil
 import stat
 import sys
-import textwrap
+from datetime import datetime, timezone
 
 import harness
 import pytest
 from fake_fivetran import Connection
-from harness import CONNECTOR_ID, EXIT_CODES, SCRIPT, UNKNOWN_ID, execute
+from harness import CONNECTOR_ID, SCRIPT, execute
 
 from fivetran_execute_sync import REFUSALS, argument_parser
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^ *```(\w+)\n *(.*?)\n *```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)\n *```$", README, re.MULTILINE | re.DOTALL)
 HELP = argument_parser().format_help()
-REQUIREMENT = (ROOT / "requirements.txt").read_text().strip()
-DASH = shutil.which("dash") or "sh"  # the plainest shell there is
 
 
 def block(part, language="sh"):
-    """Return the only block of a language that has a part."""
+    """Return the only block of a language that has a part, without its indentation."""
     (found,) = (text for name, text in BLOCKS if name == language and part in text)
+    return re.sub("^ +", "", found, flags=re.MULTILINE)
+
+
+def inline(pattern):
+    """Return the only command within a sentence that matches."""
+    (found,) = re.findall(f"`({pattern})`", README)
     return found
+
+
+RUN = block("fivetran_execute_sync.py --connector-id s")
+ASK = block("grep")
+_, JOB = block("MAILTO=", "crontab").splitlines()
+PINGED = JOB.replace(".py)", ".py && echo pinged)")
+JOBS = block("xargs", "crontab")
 
 
 @pytest.fixture
@@ -42,180 +53,149 @@ def home(tmp_path):
 
 
 def dash(home, command, environment=None, **options):
-    """Type a command into dash, in the clone."""
+    """Type a command into the plainest shell, in the clone."""
     environment = environment or {"PATH": os.environ["PATH"]}
     environment = {**environment, "HOME": str(home), "TMPDIR": str(home)}
-    folder = home / "fivetran-execute-sync"
-    return execute([DASH, "-c", command], cwd=folder, env=environment, **options)
+    options.update(cwd=home / "fivetran-execute-sync", env=environment)
+    return execute([shutil.which("dash") or "sh", "-c", command], **options)
 
 
 def test_the_local_fivetran_gives_the_first_success_and_the_wrong_secret(home):
-    _, set_up, first = re.split(r"(.* trustme && )", block("trustme"))
-    assert set_up.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    _, first = block("trustme").split(" trustme && ")
     process = dash(home, first)
     assert (process.returncode, process.stdout.count("The sync was started.")) == (0, 1)
     process = dash(home, block("--api-secret wrong"))
     assert process.returncode == 200
     assert "The sync was not started. HTTP 401, AuthFailed" in process.stderr
-    (shell,) = re.findall(r"`(\S+ tests/fake_fivetran.py sh)`", README)
-    typed = block("fivetran_execute_sync.py --connector-id s")
-    assert "The sync was started." in dash(home, shell, input=typed).stdout
+    shell = inline(r"\S+ tests/fake_fivetran.py sh")
+    assert "The sync was started." in dash(home, shell, input=RUN).stdout
 
 
-def test_a_run_in_a_shell_ends_like_the_sample(home, script):
-    prompted, line = block("", "console").splitlines()
-    command = block("fivetran_execute_sync.py --connector-id s")
-    assert prompted == f"$ {command}"
-    empty = {"FIVETRAN_API_KEY": "", "FIVETRAN_API_SECRET": ""}
+def test_a_run_in_a_shell_prints_the_sample(home, script):
+    prompted, *sample = block("", "console").splitlines()
+    assert prompted == f"$ {RUN}"
+    environment = {**script.environment, **dict.fromkeys(harness.INPUTS, "")}
     typed = f"{harness.API_KEY}\n{harness.API_SECRET}\n"
-    read = f"{block('stty -echo')}\n{command}"
-    process = dash(home, read, {**script.environment, **empty}, input=typed)
-    assert process.returncode == 0  # though stty finds no terminal
-    assert process.stdout.startswith("API key: \nAPI secret: \n20")
-    changing = r"\d{4}-\d\d-\S+Z|[0-9a-f]{32}"
-    last = process.stdout.splitlines()[-1]
-    assert re.sub(changing, "", last) == re.sub(changing, "", line)
+    read = block("stty -echo")  # which finds no terminal here
+    process = dash(home, f"{read}\n{RUN}", environment, input=typed)
+    changing = r"\d{4}-\d\d-\S+Z|[0-9a-f]{32}|/\S*(?=/shipyard)"
+    shown = [re.sub(changing, "", line) for line in process.stdout.splitlines()]
+    sample = [re.sub(changing, "", line) for line in sample]
+    assert shown == ["API key: ", "API secret: ", *sample]
+
+
+ENDS = {"exit 7": 7, "kill $PPID": 143, "kill -INT 0": 130, "kill -HUP 0": 129}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_local_fivetran_leaves_nothing_behind(tmp_path, end):
+    command = f'>"$SHIPYARD_ARTIFACTS_DIRECTORY/x"; {end}; exec sleep 1000'
+    words = [sys.executable, ROOT / "tests" / "fake_fivetran.py", "sh", "-c", command]
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    process = execute(words, env=environment, start_new_session=True)
+    assert (process.returncode, list(tmp_path.iterdir())) == (ENDS[end], [])
 
 
 @pytest.fixture
 def cron(home, script):
     """Do what the README says, then run a line of the crontab; return mail and log."""
-    (create,) = re.findall(r"`(touch ~/.fivetran && .*?)`", README)
-    dash(home, create)
-    file = home / ".fivetran"
+    dash(home, inline("touch ~/.fivetran && .*?"))
+    file, log = home / ".fivetran", home / "fivetran.log"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    lines = block("='YOUR-KEY'").replace("YOUR-KEY", harness.API_KEY)
-    lines = lines.replace("YOUR-SECRET", harness.API_SECRET)
-    for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE"):
-        assert f"`{name}`" in README
-        lines += f"\nexport {name}='{script.environment[name]}'"
+    lines = block("=YOUR_KEY").replace("YOUR_KEY", harness.API_KEY)
+    lines = lines.replace("YOUR_SECRET", harness.API_SECRET)
+    for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        lines = re.sub(f"{name}='.*'", f"{name}='{script.environment[name]}'", lines)
     file.write_text(f"{lines}\n")
 
     def run(line):
         assert "%" not in line  # a line end to cron
-        command = line.replace("15 * * * * ", "")
+        command = re.sub(r"^(\S+ ){5}", "", line)
         bare = ["env", "-i", f"HOME={home}", "PATH=/usr/bin:/bin", "/bin/sh", "-c"]
         process = execute([*bare, command], cwd=home)
-        (log,) = home.glob("*.log")
-        return process.stdout + process.stderr, log.read_text()
+        return process.stdout + process.stderr, log.read_text() if log.is_file() else ""
 
     return run
-
-
-JOB = block("|| tail", "crontab")
 
 
 def test_a_job_that_succeeds_is_logged_and_sends_no_mail(cron, home):
     assert JOB in HELP
     by_hand = dash(home, block("env -i"))
     assert (by_hand.returncode, by_hand.stderr) == (0, "")
-    mail, log = cron(JOB)
-    assert mail == ""
-    assert log.splitlines()[-1].count("The sync was started.") == 1
+    mail, log = cron(PINGED)
+    assert (mail, log.count("The sync was started.")) == ("", 1)
+    assert log.endswith(").\npinged\n")
+    (home / "fivetran.log").unlink()
+    (home / "fivetran.log").symlink_to("/dev/full")
+    assert cron(JOB) == ("", "")
 
 
-# Ways to spoil the job, and what the last line then says.
+WRONG = "sed -i s/local_secret/wrong/ .fivetran"
 SPOILED = {
     "rm -r fivetran-execute-sync": "can't cd",
     "rm .fivetran": "cannot open",
     "rm -r fivetran-execute-sync/.venv": ".venv/bin/python: not found",
-    "sed -i s/aS3/wrong/ .fivetran": "The sync was not started. HTTP 401",
-    "sed -i s/export// .fivetran": "missing --api-key",
+    "sed -i s/_SECRET=.*/_SECRET=/ .fivetran": "missing --api-secret",
+    "sed -i 's/KEY=/KEY=a;/' .fivetran": ": not found",
+    WRONG: "The sync was not started. HTTP 401",
+    f"{WRONG}; ln -s /dev/full fivetran.log": "The sync was not started. HTTP 401",
+    f"{WRONG}; mkdir fivetran.log": "fivetran.log",
 }
 
 
 @pytest.mark.parametrize("spoil", SPOILED)
-def test_whatever_fails_is_logged_and_mailed(cron, home, spoil):
+def test_whatever_fails_is_mailed_and_logged_if_it_can_be(cron, home, spoil):
     execute(["sh", "-c", spoil], cwd=home)
-    mail, log = cron(JOB)
+    mail, log = cron(PINGED)
     # Shells other than dash use words of their own.
     assert SPOILED[spoil] in mail or os.readlink("/bin/sh") != "dash"
-    assert mail in log
-    assert mail.count("\n") == 1
+    assert "pinged" not in mail + log
+    assert "fivetran.log" in spoil or set(mail.splitlines()) <= set(log.splitlines())
 
 
 def test_of_many_connectors_the_failures_alone_are_mailed(home, cron, fivetran):
-    clone = home / "fivetran-execute-sync"
-    listed = clone / "connectors.txt"
-    listed.write_text("not/an/ID")
-    in_a_shell, in_cron = block("xargs"), block("tee", "crontab")
-    assert dash(home, in_a_shell).returncode == 123
-    assert f"&& {in_a_shell})" in in_cron
     names = [f"connector_{number}" for number in range(9)]
     fivetran.connections = {name: Connection(name) for name in names}
-    lines = [*names[:6], "not/an/ID", "", UNKNOWN_ID, *names[6:]]
-    listed.write_text("\r\n".join(lines))
-    mail, log = cron(in_cron)
-    records = os.listdir(clone / "shipyard-artifacts/fivetran-blueprints/variables")
+    listed = home / "fivetran-execute-sync" / "connectors.txt"
+    listed.write_text("\r\n".join([*names[:6], "not/an/ID", "", "unknown", *names[6:]]))
+    assert f"&& {block('xargs')}) 2>&1" in JOBS
+    mail, log = cron(JOBS)
+    records = os.listdir(listed.parent / harness.FILES / "variables")
     assert sorted(records) == [f"{name}_force_sync.pickle" for name in names]
     assert all(connection.syncs for connection in fivetran.connections.values())
-    assert "'not/an/ID'" in mail
-    assert f"{UNKNOWN_ID}: The sync was not started. HTTP 404" in mail
-    assert "The sync was started." not in mail
+    assert "'not/an/ID'" in mail and "unknown: The sync was not started. HTTP" in mail
     assert set(mail.splitlines()) <= set(log.splitlines())
-    assert log.count("The sync was started.") == len(names)
+    assert (mail.count(" was started."), log.count(" was started.")) == (0, len(names))
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="takes curl")
-def test_commands_set_the_schedule_and_ask_how_it_ended(home, script, fivetran):
-    connection = fivetran.connections[CONNECTOR_ID]
+def test_commands_set_the_schedule_and_ask_how_it_ended(home, script, fivetran, cron):
     said = dash(home, block("PATCH"), script.environment).stdout
-    assert '"schedule_type": "manual"' in said
-    assert connection.schedule_type == "manual"
-    connection.start()
+    connection = fivetran.connections[CONNECTOR_ID]
+    assert '"schedule_type": "manual"' in said and connection.schedule_type == "manual"
+    connection.syncs.append(datetime.now(timezone.utc))
+    from_the_file = f"{inline(r'[(]set .*?')} {ASK})"
     for seconds, state, at in ((9_999, "syncing", "null"), (0, "scheduled", '"20')):
         connection.sync_seconds = seconds
-        said = dash(home, block("grep"), script.environment).stdout
+        said = dash(home, ASK, script.environment).stdout
+        assert dash(home, from_the_file).stdout == said
         assert f'"succeeded_at": {at}' in said
-        assert f'"failed_at": null\n"sync_state": "{state}"\n' in said
+        assert '"failed_at": null\n"setup_state": "connected"\n' in said
+        assert f'"sync_state": "{state}"\n' in said
     wrong = {**script.environment, "FIVETRAN_API_SECRET": "wrong"}
     refusal = '"code": "AuthFailed"\n"message": "Invalid authorization credentials"\n'
-    assert dash(home, block("grep"), wrong).stdout == refusal
+    assert dash(home, ASK, wrong).stdout == refusal
 
 
-# What a shell says, and Python 3.6; this file causes some of it.
-OTHERS_WORDS = """.venv/bin/python: not found, No such file, can't cd, cannot open,
-bad variable name, Unterminated quoted string, future feature annotations is not defined
-"""
-
-
-def test_the_table_has_the_words_of_the_messages_that_other_tests_cause():
-    rows = re.findall(r"^\| (`.*`) \| \w", README, re.MULTILINE)
-    phrases = re.findall(r"`(.*?)`", " ".join(rows))
-    told = {int(phrase[5:]) for phrase in phrases if phrase.startswith("HTTP ")}
-    assert told == {*REFUSALS, 500}
-    others = set(ROOT.glob("tests/test_*.py")) - {ROOT / "tests/test_readme.py"}
-    known = OTHERS_WORDS + "".join(file.read_text() for file in others)
-    assert all(phrase in known or phrase.startswith("HTTP ") for phrase in phrases)
-
-
-def test_every_argument_variable_and_exit_code_is_named():
-    flags = re.findall(r"--[a-z-]+", argument_parser().format_usage())
-    for name in (*flags, *re.findall(r'"([A-Z]+_[A-Z_]+)"', SCRIPT.read_text())):
-        assert f"`{name}`" in README
-        assert name in HELP
-    rows = re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE)
-    assert [code for code, meaning in rows if "**try again" in meaning] == ["249"]
-    codes = re.findall(r"^  (\d+) ", HELP.partition("exit codes:\n")[2], re.MULTILINE)
-    assert [int(code) for code, _ in rows] == [int(code) for code in codes]
-    assert {int(code) for code in codes} == EXIT_CODES
-    assert {code for code, _ in REFUSALS.values()} < EXIT_CODES
-
-
-def test_the_vessel_gets_the_inputs_and_retries_what_another_try_may_mend(home):
-    (indent,) = re.findall(r"`(sed .*?)`", README)
-    before, after = block("vessels:", "yaml").split("          THE SCRIPT\n")
-    assert before.endswith("content: |\n")
-    assert textwrap.dedent(dash(home, indent).stdout) == SCRIPT.read_text()
-    version = REQUIREMENT.removeprefix("requests")
-    assert f'{{name: requests, version: "{version}"}}' in after
-    assert re.findall(r"name: (FIV\w+), value", after) == list(harness.INPUTS)
-    assert 'exclude_exit_code_ranges: ["1-2", "200-248"]' in after
-    again = {code for code in EXIT_CODES if code > 2 and not 200 <= code <= 248}
-    assert again == {130, 143, 249}
-
-
-def test_the_script_names_the_requirement_and_ci_the_command_of_the_readme():
-    """PEP 723: `uv run` reads the requirement from the script."""
-    assert f'# dependencies = ["{REQUIREMENT}"]\n' in SCRIPT.read_text()
+def test_the_readme_agrees_with_help_and_ci():
+    variables = re.findall(r'"([A-Z]+_[A-Z_]+)"', SCRIPT.read_text())
+    assert len(variables) >= 5 and all(name in HELP for name in variables)
+    in_readme = re.findall(r"^(\d+)(?:, (\d+))? \| ", README, re.MULTILINE)
+    in_help = re.findall(r"^  (\d+)( )", HELP.partition("Exit codes")[2], re.MULTILINE)
+    for codes in (in_readme, in_help):
+        codes = {int(code) for row in codes for code in row if code.strip()}
+        assert codes == harness.EXIT_CODES
+    assert {code for code, _ in REFUSALS.values()} < harness.EXIT_CODES
+    assert "exit codes 1-2 and 200-248" in README  # which leaves 130, 143 and 249
+    assert f"`{(ROOT / 'requirements.txt').read_text().strip()}`" in README
     assert block("-m pytest") in (ROOT / ".ci" / "run").read_text()
