@@ -163,7 +163,7 @@ def read_inputs() -> Inputs:
     parser = argument_parser()
     arguments, unknown = parser.parse_known_args()
     if unknown:
-        parser.error("unrecognized argument (not shown, since it may be a secret)")
+        parser.error("unrecognized argument (hidden: may be a secret); see usage above")
     api_key = arguments.api_key.strip()
     api_secret = arguments.api_secret.strip()
     connector_id = arguments.connector_id.strip()

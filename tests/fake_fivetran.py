@@ -255,7 +255,10 @@ def main(command):
         if not environment.get(name, "").strip():
             folder = environment[name] = os.path.dirname(fivetran.ca_bundle)
             _show(f"Files go to {folder}, removed at the end; set {name} to keep them.")
-        processes.append(subprocess.Popen(command, env=environment))
+        try:
+            processes.append(subprocess.Popen(command, env=environment))
+        except OSError as error:  # mistyped, or in another folder
+            return f"{command[0]}: {error.strerror}"
         for number in early:
             pass_on(number, None)
         code = processes[0].wait()
