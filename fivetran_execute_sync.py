@@ -93,7 +93,7 @@ EXIT_TRY_AGAIN = 249
 # Fivetran's refusals: HTTP status, our exit code, our advice.
 # https://fivetran.com/docs/rest-api/getting-started/api-response-codes
 REFUSALS = {
-    401: (200, "Check the API key and secret: a newer secret disables an older one."),
+    401: (200, "Check the API key and secret: they may be outdated or swapped."),
     403: (200, "Give the API key permission to sync this connector."),
     404: (204, "Check the connector ID, and look for a newer version of this script."),
     409: (203, "Check in Fivetran what the connector is doing."),

@@ -251,6 +251,7 @@ def main(command):
     with FakeFivetran(inputs, show=_show) as fivetran:
         environment = fivetran.environment({**os.environ, **inputs})
         environment["https_proxy"] = fivetran.proxy_url  # curl reads this one first
+        environment["PS1"] = "fake Fivetran $ "  # the prompt of sh
         name = "SHIPYARD_ARTIFACTS_DIRECTORY"
         if not environment.get(name, "").strip():
             folder = environment[name] = os.path.dirname(fivetran.ca_bundle)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from fivetran_execute_sync import Outcome, hide, judge_answer, judge_error, list_secrets
 
-KEYS = "Check the API key and secret: a newer secret disables an older one."
 OUTAGE = "Check status.fivetran.com."
 OTHER = "Do what Fivetran says, or look for a newer version of this script."
 MOVED = "Check the connector ID, and look for a newer version of this script."
@@ -24,7 +23,7 @@ FIVETRANS = {
     299: (0, "", False),
     302: (249, OUTAGE, False),
     400: (201, OTHER, True),
-    401: (200, KEYS, True),
+    401: (200, "Check the API key and secret: they may be outdated or swapped.", True),
     403: (200, "Give the API key permission to sync this connector.", True),
     404: (204, MOVED, True),
     409: (203, "Check in Fivetran what the connector is doing.", True),
