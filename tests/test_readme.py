@@ -34,7 +34,7 @@ def inline(pattern):
 
 RUN = block("fivetran_execute_sync.py --connector-id s")
 FROM_FILE = block("grep")
-ASK = "\n".join(FROM_FILE.splitlines()[1:-1])
+ASK = FROM_FILE.partition("\n")[2][:-1]
 _, JOB = block("MAILTO=", "crontab").splitlines()
 PINGED = JOB.replace(".py)", ".py && echo pinged)")
 JOBS = block("xargs", "crontab")
