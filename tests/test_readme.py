@@ -26,12 +26,6 @@ def block(part, language="sh"):
     return re.sub("^ +", "", found, flags=re.MULTILINE)
 
 
-def inline(pattern):
-    """Return the only command within a sentence that matches."""
-    (found,) = re.findall(f"`({pattern})`", README)
-    return found
-
-
 RUN = block("fivetran_execute_sync.py --connector-id s")
 FROM_FILE = block("grep")
 ASK = FROM_FILE.partition("\n")[2][:-1]
@@ -66,7 +60,7 @@ def test_the_local_fivetran_gives_the_first_success_and_the_wrong_secret(home):
     process = dash(home, first)
     assert (process.returncode, process.stdout.count("The sync was started.")) == (0, 1)
     assert "HTTP 401, AuthFailed" in dash(home, block("--api-secret wrong")).stderr
-    shell = inline(r"\S+ tests/fake_fivetran.py sh")
+    (shell,) = re.findall(r"`(\S+ tests/fake_fivetran.py sh)`", README)
     assert "The sync was started." in dash(home, shell, input=RUN).stdout
 
 
@@ -180,9 +174,11 @@ def test_commands_set_the_schedule_and_ask_how_it_ended(home, script, fivetran, 
         assert f'"succeeded_at": {at}' in said
         assert '"failed_at": null\n"setup_state": "connected"\n' in said
         assert f'"sync_state": "{state}"\n' in said
-    wrong = {**script.environment, "FIVETRAN_API_SECRET": "wrong"}
     refusal = '"code": "AuthFailed"\n"message": "Invalid authorization credentials"\n'
-    assert dash(home, ASK, wrong).stdout == refusal
+    # Where none was typed, curl is not even run.
+    for secret, shown in (("wrong", refusal), ("", "")):
+        environment = {**script.environment, "FIVETRAN_API_SECRET": secret}
+        assert dash(home, ASK, environment).stdout == shown
 
 
 def test_the_readme_agrees_with_help_and_ci():
